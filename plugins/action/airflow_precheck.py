@@ -1,0 +1,79 @@
+"""Find what is wrong with the inventory and a host, before anything is changed."""
+
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.airfield.metal.plugins.plugin_utils import precheck
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller, once for each host; needs no connection."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(
+            argument_spec={
+                "facts": {"type": "dict", "required": True},
+                "platforms": {"type": "list", "elements": "dict", "required": True},
+                "version": {"type": "str", "required": True},
+                "versions": {"type": "list", "elements": "str", "required": True},
+                "secrets": {"type": "dict", "required": True},
+                "generated": {"type": "list", "elements": "str", "required": True},
+                "reference": {"type": "str", "required": True},
+                "options": {"type": "dict", "required": True},
+                "catalogue": {"type": "dict", "required": True},
+                "extra_packages": {"type": "bool", "required": True},
+                "disks": {"type": "dict", "required": True},
+                "memory_mb": {"type": "int", "required": True},
+                "clock_skew": {"type": "float", "required": True},
+                "topology": {"type": "list", "elements": "str", "required": True},
+            }
+        )
+        host = task_vars["inventory_hostname"]
+        specs = precheck.read_argument_specs(ROLES)
+        values, problems = self._inventory_values(task_vars, specs)
+        facts = given["facts"]
+        problems += precheck.unknown_variables(task_vars["hostvars"].raw_get(host), specs)
+        problems += precheck.mistyped_variables(values, specs)
+        problems += given["topology"]
+        problems += precheck.unsupported_version(given["version"], given["versions"])
+        problems += precheck.unsupported_platform(facts, given["platforms"])
+        problems += precheck.unfit_secrets(values, given["secrets"], given["generated"])
+        problems += precheck.unequal_secrets(
+            values, self._secrets_of(given["reference"], given["secrets"], task_vars), given["secrets"], given["reference"]
+        )
+        if given["version"] in given["versions"]:
+            problems += precheck.option_problems(given["options"], given["catalogue"], given["extra_packages"])
+        problems += precheck.scarce_resources(facts, given["disks"], given["memory_mb"])
+        problems += precheck.skewed_clock(facts, given["clock_skew"])
+        problems += precheck.unreachable_services(facts)
+        result.update(changed=False, problems=problems)
+        return result
+
+    def _inventory_values(self, task_vars: Any, specs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """What the inventory and the command line set of our variables, templated, and what cannot be."""
+        values, problems = {}, []
+        for name in task_vars["hostvars"].raw_get(task_vars["inventory_hostname"]):
+            if name in specs:
+                try:
+                    values[name] = self._templar.template(task_vars[name])
+                except AnsibleError as error:
+                    problems.append(f"variable {name} cannot be evaluated: {error}. Remedy: correct it in the inventory.")
+        return values, problems
+
+    @staticmethod
+    def _secrets_of(host: str, names: Any, task_vars: Any) -> dict[str, Any]:
+        others = task_vars["hostvars"][host]
+        return {name: others[name] for name in names if name in others}

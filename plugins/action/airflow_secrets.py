@@ -1,0 +1,73 @@
+"""Add the secrets that an inventory lacks to its own secrets file, on the controller."""
+
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.parsing.vault import VaultLib, match_encrypt_secret
+from ansible.plugins.action import ActionBase
+from ansible_collections.airfield.metal.plugins.plugin_utils import secrets
+
+HEADER = "---\n# Made by Airfield; a run adds what is missing and never changes or removes a line.\n"
+
+
+def render(text: str, generated: dict[str, str]) -> str:
+    """The file's text with the new secrets at its end; what stands there is kept to the letter."""
+    if text and not text.endswith("\n"):
+        text += "\n"
+    return (text or HEADER) + yaml.safe_dump(generated, default_flow_style=False)
+
+
+def write_private(path: Path, content: str) -> None:
+    """Put a file in place in one step, readable by its owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".airfield-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class ActionModule(ActionBase):
+    """Generate what is missing; in check mode nothing is written, but the values are returned for the tasks after."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={"path": {"type": "path", "required": True}, "secrets": {"type": "dict", "required": True}}
+        )
+        missing = {name: kind for name, kind in arguments["secrets"].items() if name not in (task_vars or {})}
+        generated = {name: secrets.KINDS[kind][0]() for name, kind in sorted(missing.items())}
+        if generated and not self._task.check_mode:
+            self._add(Path(arguments["path"]), generated)
+        result.update(changed=bool(generated), secrets=generated, names=sorted(generated), path=arguments["path"])
+        return result
+
+    def _add(self, path: Path, generated: dict[str, str]) -> None:
+        for sibling in (path.parent.with_suffix(".yml"), path.parent.with_suffix(".yaml")):
+            if sibling.exists():
+                raise AnsibleActionFail(
+                    f"{path} was not written: beside a folder {path.parent.name}/ Ansible does not read {sibling}. "
+                    f"Remedy: move {sibling} to {path.parent}/main.yml, or set airflow_secrets_file."
+                )
+        text = self._loader.get_text_file_contents(str(path)) if path.exists() else ""
+        content = render(text, generated)
+        vault_secrets = self._loader._vault.secrets  # noqa: SLF001 - the loader has no other way to tell
+        if vault_secrets:
+            vault_id, secret = match_encrypt_secret(vault_secrets)
+            content = VaultLib(vault_secrets).encrypt(content, secret, vault_id).decode() + "\n"
+        write_private(path, content)

@@ -1,0 +1,110 @@
+"""Check options for airflow.cfg against what a release of Airflow declares.
+
+A catalogue is the JSON document that roles/airflow/files/describe_release.py makes of a release.
+"""
+
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+import difflib
+import json
+
+BOOLEANS = ("t", "true", "1", "f", "false", "0")
+
+
+def render_value(value):
+    """An option's value as Airflow's parser reads it; YAML's true becomes True, a list or dict becomes JSON."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, sort_keys=True)
+    return str(value)
+
+
+def has_type(value, kind):
+    """Whether Airflow's getint, getfloat or getboolean would accept the value."""
+    text = render_value(value).strip()
+    try:
+        if kind == "int":
+            int(text)
+        elif kind == "float":
+            float(text)
+        elif kind == "bool":
+            return text.lower() in BOOLEANS
+    except ValueError:
+        return False
+    return True
+
+
+def suggest(name, names):
+    """The nearest of the names, as the end of a message; empty where none is near."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    return ' Did you mean "%s"?' % near[0] if near else ""
+
+
+def find_problems(options, catalogue, unknown_sections=False):
+    """What Airflow would not understand of the options, one sentence each.
+
+    :arg options: section -> option -> value.
+    :arg unknown_sections: accept sections that the catalogue does not have.
+    """
+    problems = []
+    declared = catalogue["options"]
+    every_name = ["%s.%s" % (section, option) for section, body in declared.items() for option in body]
+    for section, body in sorted(options.items()):
+        if not isinstance(body, dict):
+            problems.append("[%s] must be a mapping of options, it is %r." % (section, body))
+            continue
+        if section in catalogue["free_sections"]:
+            continue
+        for option, value in sorted(body.items()):
+            name = "%s.%s" % (section, option)
+            known = declared.get(section, {}).get(option)
+            if known:
+                if not has_type(value, known["type"]):
+                    problems.append(
+                        "[%s] %s must be of type %s, it is %r." % (section, option, known["type"], render_value(value))
+                    )
+            elif name in catalogue["moved"]:
+                new = catalogue["moved"][name]
+                where = "it is now [%s] %s." % tuple(new.split(".", 1)) if new else "it was removed and has no successor."
+                problems.append("[%s] %s is not an option of Airflow %s: %s" % (section, option, catalogue["airflow"], where))
+            elif section not in declared and unknown_sections:
+                continue
+            else:
+                hint = suggest(name, every_name)
+                problems.append("[%s] %s is not an option of Airflow %s.%s" % (section, option, catalogue["airflow"], hint))
+    return problems
+
+
+def is_sensitive(section, option, catalogue):
+    """Whether Airflow itself treats the option's value as a secret."""
+    return bool(catalogue["options"].get(section, {}).get(option, {}).get("sensitive"))
+
+
+def split_sensitive(options, catalogue):
+    """Part options into those for airflow.cfg and those for an environment file (as AIRFLOW__SECTION__OPTION)."""
+    plain, environment = {}, {}
+    for section, body in options.items():
+        for option, value in body.items():
+            if is_sensitive(section, option, catalogue):
+                environment[variable_name(section, option)] = render_value(value)
+            else:
+                plain.setdefault(section, {})[option] = value
+    return plain, environment
+
+
+def variable_name(section, option):
+    """The environment variable that sets an option."""
+    return "AIRFLOW__%s__%s" % (section.upper().replace(".", "_"), option.upper())
+
+
+def render(options):
+    """The text of airflow.cfg: sections and options sorted, `%` doubled for Airflow's parser."""
+    lines = ["# Managed by Airfield: set options in the inventory, under airflow_config."]
+    for section in sorted(options):
+        lines += ["", "[%s]" % section]
+        for option in sorted(options[section]):
+            value = render_value(options[section][option]).replace("%", "%%").replace("\n", "\n    ")
+            lines.append("%s = %s" % (option, value))
+    return "\n".join(lines) + "\n"

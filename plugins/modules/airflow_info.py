@@ -1,0 +1,387 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: airflow_info
+short_description: Report what a run needs to know of a host, in one module run
+version_added: "0.1.0"
+description:
+  - Gathers what the plays of this collection decide by (instead of M(ansible.builtin.setup), which costs twice as much
+    and knows nothing of Airflow), tries the connections that the host will need, and reads the state of the metadata
+    database. Changes nothing.
+  - Its action plugin also measures how far the host's clock is from the controller's.
+options:
+  packages:
+    description: Debian packages to look up.
+    type: list
+    elements: str
+    default: []
+  paths:
+    description: Paths of whose file systems the free space is reported. A path need not exist yet.
+    type: list
+    elements: path
+    default: []
+  links:
+    description: Symbolic links whose targets are reported, such as those that point to an installed version.
+    type: list
+    elements: path
+    default: []
+  resolve:
+    description: Host names to look up as this host's programs would.
+    type: list
+    elements: str
+    default: []
+  connect:
+    description: TCP services to connect to.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What the service is, for messages.
+        type: str
+        required: true
+      host:
+        description: Host name or address.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        required: true
+  base:
+    description: Directory of the releases.
+    type: path
+    default: /opt/airflow
+  database:
+    description: Ask the metadata database for its state, with the secrets of a component on this host.
+    type: dict
+    suboptions:
+      environment_file:
+        description: Environment file that holds E(AIRFLOW__DATABASE__SQL_ALCHEMY_CONN).
+        type: path
+        required: true
+      release:
+        description: Directory of the release whose migrations count.
+        type: path
+        required: true
+  timeout:
+    description: Seconds until a connection attempt counts as failed.
+    type: int
+    default: 5
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+  diff_mode:
+    support: none
+    description: Has nothing to show.
+author:
+  - The Airfield developers (@airfield)
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  airfield.metal.airflow_info:
+    packages: [python3-venv, zstd]
+    paths: [/opt/airflow, /var/log/airflow]
+    resolve: [web1]
+    connect:
+      - {name: broker, host: redis.example.org, port: 6379}
+  register: host
+"""
+
+RETURN = r"""
+architecture:
+  description: Machine architecture, as uname gives it.
+  returned: always
+  type: str
+  sample: x86_64
+address:
+  description: Address of the interface that leads to other networks.
+  returned: always
+  type: str
+  sample: 192.0.2.21
+clock_offset:
+  description: Seconds by which the host's clock is ahead of the controller's; the measurement's uncertainty is taken off.
+  returned: always
+  type: float
+cpus:
+  description: Number of processors.
+  returned: always
+  type: int
+current:
+  description: Release that C(current) points to; empty where there is none.
+  returned: always
+  type: str
+database:
+  description: State of the metadata database.
+  returned: when O(database) was given
+  type: dict
+  contains:
+    error:
+      description: What the driver said where it could not connect.
+      type: str
+    migrated:
+      description: Whether the schema is the release's newest.
+      type: bool
+    revisions:
+      description: Applied revision of each chain of migrations; empty in an empty database.
+      type: dict
+    users:
+      description: Number of users.
+      type: int
+disks:
+  description: Free megabytes of the file system of each path in O(paths).
+  returned: always
+  type: dict
+distribution:
+  description: ID and VERSION_ID of /etc/os-release.
+  returned: always
+  type: dict
+  sample: {id: debian, version: "12"}
+links:
+  description: Target of each path in O(links); empty where there is no link.
+  returned: always
+  type: dict
+memory_mb:
+  description: Memory of the host in megabytes.
+  returned: always
+  type: int
+package_index:
+  description: Whether apt has a list of available packages.
+  returned: always
+  type: bool
+packages:
+  description: Those of O(packages) that are installed.
+  returned: always
+  type: list
+  elements: str
+python:
+  description: Version of the system's Python, major and minor.
+  returned: always
+  type: str
+  sample: "3.11"
+releases:
+  description: Complete releases on the host.
+  returned: always
+  type: list
+  elements: str
+timezone:
+  description: Time zone of the host's clock.
+  returned: always
+  type: str
+  sample: Etc/UTC
+units:
+  description: Airflow's service units that are installed, without their suffix.
+  returned: always
+  type: list
+  elements: str
+unreachable:
+  description: Those of O(connect) that did not answer, each with what was tried and what came of it.
+  returned: always
+  type: list
+  elements: str
+unresolvable:
+  description: Those of O(resolve) that have no address here.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import glob
+import json
+import os
+import platform
+import socket
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.airfield.metal.plugins.module_utils import environment_file
+from ansible_collections.airfield.metal.plugins.module_utils.files import read_text
+
+# Run by the release's Python: it has the drivers. Prints one JSON object.
+DATABASE_PROBE = """
+import json, os, sys
+import sqlalchemy
+heads = json.load(sys.stdin)
+result = {"error": "", "revisions": {}, "users": 0}
+try:
+    engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    tables = set(sqlalchemy.inspect(engine).get_table_names())
+    with engine.connect() as connection:
+        for table in heads:
+            if table in tables:
+                row = connection.execute(sqlalchemy.text("select version_num from " + table)).fetchone()
+                if row:
+                    result["revisions"][table] = row[0]
+        if "ab_user" in tables:
+            result["users"] = connection.execute(sqlalchemy.text("select count(*) from ab_user")).scalar()
+except Exception as error:
+    result["error"] = str(getattr(error, "orig", error)).strip()
+result["migrated"] = result["revisions"] == heads
+print(json.dumps(result))
+"""
+
+
+def distribution():
+    """ID and VERSION_ID of the operating system."""
+    rows = {}
+    with open("/etc/os-release", encoding="utf-8") as stream:
+        for line in stream:
+            name, dummy, value = line.strip().partition("=")
+            rows[name] = value.strip('"')
+    return {"id": rows.get("ID", ""), "version": rows.get("VERSION_ID", "")}
+
+
+def memory_mb():
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def free_mb(path):
+    """Free space for root in the file system that a path is, or will be, on."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize // 2**20
+
+
+def installed_packages(names, status="/var/lib/dpkg/status"):
+    """Those of the names that dpkg has installed; reads its database, as starting dpkg-query costs more."""
+    wanted, found, name = set(names), [], ""
+    if not wanted:
+        return []
+    with open(status, encoding="utf-8") as stream:
+        for line in stream:
+            if line.startswith("Package: "):
+                name = line[9:].rstrip()
+            elif line.startswith("Status: ") and name in wanted and line.rstrip().endswith(" ok installed"):
+                found.append(name)
+    return found
+
+
+def own_address():
+    """Address of the interface with the default route; a UDP socket that is connected but sends nothing tells."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return probe.getsockname()[0]
+        except OSError:
+            return ""
+
+
+def unresolvable(names):
+    missing = []
+    for name in names:
+        try:
+            socket.getaddrinfo(name, None)
+        except OSError:
+            missing.append(name)
+    return missing
+
+
+def unreachable(services, timeout):
+    """What of the services does not accept a connection, with what was tried."""
+    failed = []
+    for service in services:
+        try:
+            socket.create_connection((service["host"], service["port"]), timeout).close()
+        except OSError as error:
+            failed.append("%(name)s: tried TCP %(host)s:%(port)s" % service + " for %d s: %s" % (timeout, error))
+    return failed
+
+
+def timezone():
+    try:
+        return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    except OSError:
+        return ""
+
+
+def link_target(path):
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def probe_database(module, params):
+    """State of the metadata database, by the release's own drivers."""
+    description = os.path.join(params["release"], "airfield.json")
+    if not os.path.exists(description) or not os.path.exists(params["environment_file"]):
+        return {"error": "", "revisions": {}, "users": 0, "migrated": False}
+    with open(description, encoding="utf-8") as stream:
+        heads = json.load(stream)["heads"]
+    name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+    secrets = environment_file.parse(read_text(params["environment_file"]))
+    dummy, stdout, stderr = module.run_command(
+        [os.path.join(params["release"], "bin/python"), "-c", DATABASE_PROBE],
+        data=json.dumps(heads),
+        environ_update={name: secrets[name]},
+    )
+    try:
+        return json.loads(stdout)
+    except ValueError:
+        return {"error": stderr.replace(secrets[name], "********"), "revisions": {}, "users": 0, "migrated": False}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "paths": {"type": "list", "elements": "path", "default": []},
+            "links": {"type": "list", "elements": "path", "default": []},
+            "resolve": {"type": "list", "elements": "str", "default": []},
+            "connect": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "host": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                },
+            },
+            "base": {"type": "path", "default": "/opt/airflow"},
+            "database": {
+                "type": "dict",
+                "options": {
+                    "environment_file": {"type": "path", "required": True},
+                    "release": {"type": "path", "required": True},
+                },
+            },
+            "timeout": {"type": "int", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    base = params["base"]
+    result = {
+        "architecture": platform.machine(),
+        "address": own_address(),
+        "cpus": os.cpu_count(),
+        "current": os.path.basename(link_target(os.path.join(base, "current"))),
+        "disks": {path: free_mb(path) for path in params["paths"]},
+        "distribution": distribution(),
+        "links": {path: link_target(path) for path in params["links"]},
+        "memory_mb": memory_mb(),
+        "package_index": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
+        "packages": installed_packages(params["packages"]),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "releases": sorted(path.split("/")[-2] for path in glob.glob(base + "/releases/*/.complete")),
+        "timezone": timezone(),
+        "units": sorted(
+            os.path.basename(path)[: -len(".service")] for path in glob.glob("/etc/systemd/system/airflow-*.service")
+        ),
+        "unreachable": unreachable(params["connect"], params["timeout"]),
+        "unresolvable": unresolvable(params["resolve"]),
+    }
+    if params["database"]:
+        result["database"] = probe_database(module, params["database"])
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

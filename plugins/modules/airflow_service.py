@@ -1,0 +1,321 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: airflow_service
+short_description: Keep a systemd service running with its present unit, secrets and inputs
+version_added: "0.1.0"
+description:
+  - Writes a unit (or a drop-in for a distribution's unit) and a root-only environment file, enables the service, and
+    starts it or restarts it where the running process was started from anything else.
+  - What a process is started from is a fingerprint over the unit, the environment and O(inputs). The unit copies the
+    present one from C(/var/lib/airfield) to C(/run/airfield) at each start; a run compares the two, so one that was killed
+    between writing and restarting is healed by the next.
+  - A service that does not become healthy fails the task with the end of its journal, secrets struck out.
+options:
+  name:
+    description: Name of the service, without C(.service).
+    type: str
+    required: true
+  state:
+    description:
+      - V(started) also restarts where the fingerprint of the running process differs.
+      - V(absent) stops and disables the service and removes its unit or drop-in and its environment file.
+    type: str
+    choices: [started, absent]
+    default: started
+  unit:
+    description: Text of the whole unit file. It names O(environment_file), where there is one, in C(EnvironmentFile=).
+    type: str
+  drop_in:
+    description: Text of a drop-in for a unit that a package brings.
+    type: str
+  socket:
+    description: Text of the whole unit file of a socket that the service takes its connections from.
+    type: str
+  environment_file:
+    description: Path of a file for O(environment), written 0600 root:root. PID 1 reads it, the service's user cannot.
+    type: path
+  environment:
+    description: Variables of the environment file. Every value is treated as a secret.
+    type: dict
+  inputs:
+    description: Whatever else the process reads at its start, such as its release and its options.
+    type: dict
+    default: {}
+  health:
+    description: How to tell that the service works. Without it, an active unit is taken for healthy.
+    type: dict
+    suboptions:
+      url:
+        description: Answers with status 200 when the service is healthy.
+        type: str
+        required: true
+      component:
+        description:
+          - Name of a component in the JSON of Airflow's health endpoint. It must be C(healthy) there, with a heartbeat
+            that is younger than the process.
+        type: str
+      timeout:
+        description: Seconds to wait after a start, or where a running service does not answer at once.
+        type: int
+        default: 120
+attributes:
+  check_mode:
+    support: full
+    description: Reports what would be written, started or restarted, and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows the unit's text; of the environment only the names whose values change.
+author:
+  - The Airfield developers (@airfield)
+"""
+
+EXAMPLES = r"""
+- name: Run the triggerer
+  airfield.metal.airflow_service:
+    name: airflow-triggerer
+    unit: "{{ lookup('ansible.builtin.template', 'airflow.service.j2') }}"
+    environment_file: /etc/airflow/triggerer.env
+    environment:
+      AIRFLOW__CORE__FERNET_KEY: "{{ airflow_fernet_key }}"
+    inputs:
+      release: "{{ airflow_release_id }}"
+    health:
+      url: http://web1:8080/api/v2/monitor/health
+      component: triggerer
+
+- name: Take the triggerer off this host
+  airfield.metal.airflow_service:
+    name: airflow-triggerer
+    environment_file: /etc/airflow/triggerer.env
+    state: absent
+"""
+
+RETURN = r"""
+started:
+  description: Whether the service was started or restarted (in check mode, whether it would be).
+  returned: always
+  type: bool
+reason:
+  description: Why it was started or restarted; empty where it was not.
+  returned: always
+  type: str
+  sample: it was inactive
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+from ansible_collections.airfield.metal.plugins.module_utils import environment_file, systemd
+from ansible_collections.airfield.metal.plugins.module_utils.files import read_text, write_text
+
+# Not in the process's environment: setproctitle, which Celery and Airflow use, writes over what /proc shows of that.
+# "+": as root, outside the unit's sandbox.
+REMEMBER = """
+[Service]
+# What the process is started from, for Ansible's module airflow_service to compare.
+ExecStartPre=+/usr/bin/install -D -m 0600 %s %s
+"""
+
+
+def fingerprint(units, environment, inputs):
+    """A hash of all that a process is started from."""
+    document = json.dumps([units, environment, inputs], sort_keys=True)
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def changed_names(before, after):
+    """Two texts for a diff of environments: the names whose values change, and no value."""
+    names = sorted(name for name in set(before) | set(after) if before.get(name) != after.get(name))
+    return (
+        "".join("%s=<before>\n" % name for name in names if name in before),
+        "".join("%s=<after>\n" % name for name in names if name in after),
+    )
+
+
+def heartbeat_is_fresh(body, component, process_age):
+    """Whether the health document says that this component is alive, by a heartbeat of the present process."""
+    part = (json.loads(body) or {}).get(component) or {}
+    beat = part.get("latest_%s_heartbeat" % component)
+    if part.get("status") != "healthy" or not beat:
+        return False
+    age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(beat)
+    return age.total_seconds() < process_age
+
+
+class Service:
+    """One service on this host, as it is and as it shall be."""
+
+    def __init__(self, module):
+        self.module = module
+        self.params = module.params
+        self.unit = self.params["name"] + ".service"
+        self.socket = self.params["name"] + ".socket"
+        self.mark_path = "/var/lib/airfield/%s.fingerprint" % self.params["name"]
+        self.running_mark_path = "/run/airfield/%s.fingerprint" % self.params["name"]
+        self.unit_path = "/etc/systemd/system/" + self.unit
+        if self.params["drop_in"] is not None:
+            self.unit_path += ".d/airfield.conf"
+        text = self.params["unit"] or self.params["drop_in"] or ""
+        self.text = text.rstrip("\n") + "\n" + REMEMBER % (self.mark_path, self.running_mark_path)
+        self.diff = []
+
+    def secrets(self):
+        return [str(value) for value in (self.params["environment"] or {}).values()]
+
+    def write(self, mark):
+        """Write all files; returns whether any differed."""
+        changed = self.write_environment()
+        changed |= self.write_unit(self.unit_path, self.text)
+        if self.params["socket"]:
+            changed |= self.write_unit("/etc/systemd/system/" + self.socket, self.params["socket"])
+        # The last one: it stands for all the others.
+        changed |= write_text(self.module, self.mark_path, mark + "\n", 0o600)
+        return changed
+
+    def write_environment(self):
+        path = self.params["environment_file"]
+        if path is None:
+            return False
+        variables = {name: str(value) for name, value in (self.params["environment"] or {}).items()}
+        before, after = changed_names(environment_file.parse(read_text(path)), variables)
+        if before != after:
+            self.diff.append({"before_header": path, "after_header": path, "before": before, "after": after})
+        return write_text(self.module, path, environment_file.render(variables), 0o600)
+
+    def write_unit(self, path, text):
+        before = read_text(path)
+        if before != text:
+            self.diff.append({"before_header": path, "after_header": path, "before": before or "", "after": text})
+        return write_text(self.module, path, text, 0o644)
+
+    def enable(self):
+        """Enable the socket, or without one the service; returns whether it was not."""
+        unit = self.socket if self.params["socket"] else self.unit
+        if systemd.show(self.module, unit)["UnitFileState"] == "enabled":
+            return False
+        if not self.module.check_mode:
+            systemd.systemctl(self.module, "enable", unit)
+        return True
+
+    def restart(self):
+        """Start or restart the service with its present files; a socket must not be open meanwhile."""
+        if self.params["socket"]:
+            systemd.systemctl(self.module, "stop", self.socket, self.unit)
+            systemd.systemctl(self.module, "start", self.socket)
+        # Where it fails, the wait that follows says so, with the journal.
+        self.module.run_command(["systemctl", "restart", self.unit])
+
+    def start_reason(self, state, mark):
+        """Why the process must be started or restarted; an empty string where it must not."""
+        if state["ActiveState"] not in ("active", "reloading"):
+            return "it was %s" % (state["ActiveState"] or "unknown")
+        if read_text(self.running_mark_path) != mark + "\n":
+            return "it was started from another unit, environment or input"
+        return ""
+
+    def find_problem(self):
+        """Ask once whether the service works; returns an empty string, or what is wrong."""
+        state = systemd.show(self.module, self.unit, ("ActiveState", "SubState", "ExecMainStartTimestampMonotonic"))
+        if state["ActiveState"] != "active":
+            return "the unit is %s (%s)" % (state["ActiveState"], state["SubState"])
+        health = self.params["health"]
+        if not health:
+            return ""
+        try:
+            with open_url(health["url"], timeout=10, use_proxy=False, http_agent="airfield") as reply:
+                body = reply.read()
+        except Exception as error:  # whatever the network or the server does, it is not healthy yet
+            return "GET %s: %s" % (health["url"], error)
+        age = time.monotonic() - int(state["ExecMainStartTimestampMonotonic"]) / 1e6
+        if health["component"] and not heartbeat_is_fresh(body, health["component"], age):
+            return "%s names no heartbeat of this process for %s yet" % (health["url"], health["component"])
+        return ""
+
+    def wait_until_healthy(self):
+        timeout = self.params["health"]["timeout"] if self.params["health"] else 30
+        deadline = time.monotonic() + timeout
+        while True:
+            problem = self.find_problem()
+            if not problem:
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        self.module.fail_json(
+            msg="%s did not become healthy within %d s: %s. Remedy: read its journal below, "
+            "`journalctl -u %s` on this host has all of it." % (self.unit, timeout, problem, self.params["name"]),
+            journal=systemd.journal_tail(self.module, self.unit, secrets=self.secrets()).splitlines(),
+        )
+
+    def present(self):
+        mark = fingerprint([self.text, self.params["socket"]], self.params["environment"], self.params["inputs"])
+        changed = self.write(mark)
+        state = systemd.show(self.module, self.unit)
+        if not self.module.check_mode and (changed or state["NeedDaemonReload"] == "yes"):
+            systemd.systemctl(self.module, "daemon-reload")
+            state = systemd.show(self.module, self.unit)
+        changed |= self.enable()
+        reason = self.start_reason(state, mark)
+        if reason and not self.module.check_mode:
+            self.restart()
+        if not self.module.check_mode:
+            self.wait_until_healthy()
+        self.module.exit_json(changed=changed or bool(reason), started=bool(reason), reason=reason, diff=self.diff)
+
+    def absent(self):
+        state = systemd.show(self.module, self.unit)
+        paths = (self.unit_path, self.params["environment_file"], self.mark_path, self.running_mark_path)
+        paths = [path for path in paths if path and os.path.exists(path)]
+        changed = bool(paths) or state["ActiveState"] in ("active", "activating")
+        if changed and not self.module.check_mode:
+            if state["LoadState"] == "loaded":
+                systemd.systemctl(self.module, "disable", "--now", self.unit)
+            for path in paths:
+                os.unlink(path)
+            systemd.systemctl(self.module, "daemon-reload")
+        self.module.exit_json(changed=changed, started=False, reason="", diff=self.diff)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
+            "unit": {"type": "str"},
+            "drop_in": {"type": "str"},
+            "socket": {"type": "str"},
+            "environment_file": {"type": "path"},
+            "environment": {"type": "dict", "no_log": True},
+            "inputs": {"type": "dict", "default": {}},
+            "health": {
+                "type": "dict",
+                "options": {
+                    "url": {"type": "str", "required": True},
+                    "component": {"type": "str"},
+                    "timeout": {"type": "int", "default": 120},
+                },
+            },
+        },
+        mutually_exclusive=[("unit", "drop_in")],
+        required_by={"environment": "environment_file"},
+        required_if=[("state", "started", ("unit", "drop_in"), True)],
+        supports_check_mode=True,
+    )
+    service = Service(module)
+    if module.params["state"] == "absent":
+        service.absent()
+    service.present()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: airflow_worker
+short_description: Wait until this host's Celery worker consumes its queues
+version_added: "0.1.0"
+description:
+  - Asks the worker through the broker, as its work will come, which queues it consumes. A worker that merely answers a
+    ping may be deaf.
+  - Runs with the release's Python (set C(ansible_python_interpreter)), which has Celery.
+options:
+  broker_url:
+    description: URL of the broker.
+    type: str
+    required: true
+  transport_options:
+    description: Celery's broker transport options.
+    type: dict
+    default: {}
+  queues:
+    description: Queues that the worker must consume.
+    type: list
+    elements: str
+    required: true
+  timeout:
+    description: Seconds to wait.
+    type: int
+    default: 120
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+  diff_mode:
+    support: none
+    description: Has nothing to show.
+author:
+  - The Airfield developers (@airfield)
+"""
+
+EXAMPLES = r"""
+- name: Wait until the worker consumes its queues
+  airfield.metal.airflow_worker:
+    broker_url: "{{ airflow_broker_url }}"
+    queues: [default, "{{ inventory_hostname }}"]
+  vars:
+    ansible_python_interpreter: /opt/airflow/current/bin/python
+"""
+
+RETURN = r"""
+node:
+  description: Celery's name of the worker.
+  returned: always
+  type: str
+  sample: celery@worker1
+queues:
+  description: Queues that it consumes.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import socket
+import time
+import traceback
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.airfield.metal.plugins.module_utils.systemd import journal_tail
+
+try:
+    from celery import Celery
+except ImportError:
+    Celery = None
+    CELERY_ERROR = traceback.format_exc()
+
+
+def consumed_queues(app, node):
+    """Queues that a worker consumes at this moment, and what kept it from answering where it did not."""
+    try:
+        replies = app.control.inspect(destination=[node], timeout=2).active_queues() or {}
+    except Exception as error:  # redis, kombu and socket errors share no base
+        return [], "the broker: %s" % error
+    if node not in replies:
+        return [], "no answer from %s" % node
+    return sorted(queue["name"] for queue in replies[node]), ""
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "broker_url": {"type": "str", "required": True, "no_log": True},
+            "transport_options": {"type": "dict", "default": {}},
+            "queues": {"type": "list", "elements": "str", "required": True},
+            "timeout": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    if Celery is None:
+        module.fail_json(msg=missing_required_lib("celery"), exception=CELERY_ERROR)
+    params = module.params
+    app = Celery(broker=params["broker_url"])
+    app.conf.broker_transport_options = params["transport_options"]
+    node = "celery@" + socket.gethostname()
+    deadline = time.monotonic() + params["timeout"]
+    while True:
+        queues, problem = consumed_queues(app, node)
+        missing = sorted(set(params["queues"]) - set(queues))
+        if not missing:
+            module.exit_json(changed=False, node=node, queues=queues)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    module.fail_json(
+        msg="The worker %s does not consume %s after %d s (%s). Remedy: read its journal below."
+        % (node, ", ".join(missing), params["timeout"], problem or "it consumes %s" % (", ".join(queues) or "nothing")),
+        journal=journal_tail(module, "airflow-worker.service", secrets=[params["broker_url"]]).splitlines(),
+        node=node,
+        queues=queues,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The rules that an inventory and its hosts must meet before a run changes anything.
+
+Every function returns problems, each one sentence that names the variable (or what was looked at) and the remedy. None of
+them ever holds the value of a secret.
+"""
+
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue
+from ansible_collections.airfield.metal.plugins.plugin_utils import secrets
+
+PREFIXES = ("airflow_", "redis_", "postgresql_", "seaweedfs_")
+
+
+def read_argument_specs(roles: Path) -> dict[str, dict[str, Any]]:
+    """Every variable that the roles document, by name."""
+    options: dict[str, dict[str, Any]] = {}
+    for path in sorted(roles.glob("*/meta/argument_specs.yml")):
+        for entry_point in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            options.update(entry_point.get("options") or {})
+    return options
+
+
+def unknown_variables(names: Iterable[str], specs: Mapping[str, Any]) -> list[str]:
+    """Variables with one of our prefixes that no role documents: most likely mistyped, and without effect."""
+    return [
+        f"variable {name} is not one of Airfield's.{catalogue.suggest(name, list(specs))} "
+        f"Remedy: correct its name; a variable of your own needs another prefix."
+        for name in sorted(names)
+        if name.startswith(PREFIXES) and name not in specs
+    ]
+
+
+def mistyped_variables(values: Mapping[str, Any], specs: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Variables whose value is not of the documented type or not one of the documented choices."""
+    problems = []
+    for name, value in sorted(values.items()):
+        if name not in specs:
+            continue
+        validator = ArgumentSpecValidator({name: {**specs[name], "required": False}})
+        for message in validator.validate({name: value}).error_messages:
+            problems.append(f"variable {name}: {message}. Remedy: see `ansible-doc -t role` or docs/reference.md.")
+    return problems
+
+
+def unfit_secrets(values: Mapping[str, Any], kinds: Mapping[str, str], generated: Iterable[str]) -> list[str]:
+    """Secrets that are weak, public, malformed, or missing and not ours to generate."""
+    problems = []
+    for name, kind in sorted(kinds.items()):
+        if name in values:
+            fault = secrets.problem(kind, values[name])
+            if fault:
+                problems.append(
+                    f"secret {name} {fault}. Remedy: set another, or remove it and a run generates it into the secrets file."
+                    if name in generated
+                    else f"secret {name} {fault}. Remedy: set another, in a file encrypted with ansible-vault."
+                )
+        elif name not in generated:
+            problems.append(
+                f"secret {name} is missing: it belongs to a service that is yours, so it cannot be generated. "
+                f"Remedy: set it in a file encrypted with ansible-vault."
+            )
+    return problems
+
+
+def unequal_secrets(mine: Mapping[str, Any], others: Mapping[str, Any], names: Iterable[str], reference: str) -> list[str]:
+    """Secrets that differ from those of the reference host."""
+    return [
+        f"secret {name} differs from that of {reference}. Remedy: define it once for all hosts (group_vars/all), not in "
+        f"host_vars or a smaller group."
+        for name in sorted(names)
+        if name in mine and name in others and mine[name] != others[name]
+    ]
+
+
+def unsupported_platform(facts: Mapping[str, Any], platforms: list[dict[str, str]]) -> list[str]:
+    """An operating system, or its Python, that nobody has tried."""
+    system, python = facts["distribution"], facts["python"]
+    if any(p["id"] == system["id"] and p["version"] == system["version"] and p["python"] == python for p in platforms):
+        return []
+    known = ", ".join(f"{p['id']} {p['version']} with Python {p['python']}" for p in platforms)
+    return [
+        f"runs {system['id']} {system['version']} with Python {python}, supported are: {known}. "
+        f"Remedy: take this host out of the inventory, or install a supported system."
+    ]
+
+
+def unsupported_version(version: str, supported: Iterable[str]) -> list[str]:
+    """A version of Airflow for which there is no lock."""
+    if version in supported:
+        return []
+    return [
+        f"variable airflow_version: there is no lock for Airflow {version}, only for {', '.join(sorted(supported))}. "
+        f"Remedy: choose one of these, or give a lock of your own by airflow_lock_file and airflow_catalogue_file."
+    ]
+
+
+def scarce_resources(facts: Mapping[str, Any], disks: Mapping[str, int], memory_mb: int) -> list[str]:
+    """Too little free disk space or too little memory for what the inventory puts on the host."""
+    problems = [
+        f"has {facts['disks'][path]} MB free for {path}, {needed} MB are needed. "
+        f"Remedy: free space there, or lower airflow_minimum_free_mb."
+        for path, needed in sorted(disks.items())
+        if facts["disks"][path] < needed
+    ]
+    if facts["memory_mb"] < memory_mb:
+        problems.append(
+            f"has {facts['memory_mb']} MB of memory, its components need {memory_mb} MB. Remedy: move a component or "
+            f"lower airflow_worker_concurrency; airflow_memory_check: false skips this check."
+        )
+    return problems
+
+
+def skewed_clock(facts: Mapping[str, Any], most: float) -> list[str]:
+    """A clock away from the controller's: signatures and tokens then fail hours later, far from the cause."""
+    offset = facts["clock_offset"]
+    if abs(offset) <= most:
+        return []
+    word = "ahead of" if offset > 0 else "behind"
+    return [
+        f"its clock is {abs(offset):.1f} s {word} the controller's, at most {most:g} s (airflow_maximum_clock_skew) are "
+        f"allowed. Remedy: set up time synchronisation (systemd-timesyncd or chrony) on this host and the controller."
+    ]
+
+
+def unreachable_services(facts: Mapping[str, Any]) -> list[str]:
+    """Names that have no address on the host, and services of the operator's that it cannot connect to."""
+    return [
+        f"cannot resolve {name}. Remedy: give it an address in DNS or /etc/hosts, or set airflow_host of that host to one."
+        for name in facts["unresolvable"]
+    ] + [
+        f"cannot reach the {failure}. Remedy: correct the host, port or firewall; see airflow_database, airflow_broker, "
+        f"airflow_result_backend and airflow_logs."
+        for failure in facts["unreachable"]
+    ]
+
+
+def option_problems(options: Mapping[str, Any], declared: Mapping[str, Any], extra_packages: bool) -> list[str]:
+    """Options for airflow.cfg that this release does not have, or not with such a value.
+
+    A package of the operator's may bring sections that the shipped catalogue does not know: those are checked on the
+    host, against the installed release, before the file is written.
+    """
+    return [
+        f"variable airflow_config: {problem} Remedy: correct it in the inventory."
+        for problem in catalogue.find_problems(options, declared, unknown_sections=extra_packages)
+    ]
+
+
+def report(problems_by_host: Mapping[str, list[str]]) -> str:
+    """All problems of all hosts as one text; one that several hosts share is named once."""
+    hosts_by_problem: dict[str, list[str]] = {}
+    for host, problems in problems_by_host.items():
+        for problem in problems:
+            hosts_by_problem.setdefault(problem, []).append(host)
+    return "\n".join(f"{', '.join(hosts)}: {problem}" for problem, hosts in hosts_by_problem.items())

@@ -1,0 +1,102 @@
+"""Secrets of a cluster: how each kind is generated, and what makes one unfit."""
+
+# Copyright: (c) 2026, The Airfield developers
+# MIT License (see LICENSE)
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import string
+from collections.abc import Callable
+
+# Values that stand in public documentation, images and roles for Airflow; in lower case.
+PUBLIC_VALUES = frozenset(
+    {
+        "7t512uxssmbokpwimfhivb8jk6lfmsavx4mo6arehnc=",  # the community Helm chart's fernet key
+        "46bkjoqylppoexq0ohdznilnepkff87wfwlbfzqdho=",
+        "46bkjoqylppoexq0ohdznilnepkff87wfwlbfzqddho=",  # puckel's and Bitnami's images
+        "this is unsafe!",
+        "temporary_key",
+        "cryptography_not_found_storing_passwords_in_plain_text",
+        "a_secret_key",
+        "secret_key",
+        "airflow",
+        "admin",
+        "admin123",
+        "changeme",
+        "change_me",
+        "default",
+        "password",
+        "passw0rd",
+        "postgres",
+        "redis",
+        "secret",
+        "123456",
+    }
+)
+URL_SAFE = string.ascii_letters + string.digits
+
+
+def random_text(length: int) -> str:
+    """Letters and digits, about 6 bits each: they need no quoting anywhere."""
+    return "".join(secrets.choice(URL_SAFE) for _ in range(length))
+
+
+def random_fernet_key() -> str:
+    """32 bytes in URL-safe base64, as cryptography's Fernet.generate_key makes them."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def fernet_problem(value: str) -> str:
+    """Why a list of Fernet keys is unfit; rotation has it as "new,old"."""
+    for key in value.split(","):
+        try:
+            fits = len(base64.urlsafe_b64decode(key.strip())) == 32
+        except (binascii.Error, ValueError):
+            fits = False
+        if not fits:
+            return "is not a Fernet key (32 bytes in URL-safe base64)"
+    return ""
+
+
+def length_problem(minimum: int) -> Callable[[str], str]:
+    """A check that a value has this many characters and is not one character over and over."""
+
+    def check(value: str) -> str:
+        if len(value) < minimum:
+            return f"has {len(value)} characters, at least {minimum} are needed"
+        if len(set(value)) < 5:
+            return f"consists of only {len(set(value))} different characters"
+        return ""
+
+    return check
+
+
+# kind -> (how to make one, what is wrong with a given one).
+# Lengths: a JWT is signed with HS512, whose key should have 64 bytes (RFC 7518, 3.2); 12 is NIST SP 800-63B's least for
+# a password that nobody has to remember.
+KINDS: dict[str, tuple[Callable[[], str], Callable[[str], str]]] = {
+    "fernet": (random_fernet_key, fernet_problem),
+    "jwt": (lambda: random_text(64), length_problem(64)),
+    "key": (lambda: random_text(48), length_problem(32)),
+    "password": (lambda: random_text(32), length_problem(12)),
+    "access_key": (lambda: random_text(20), length_problem(3)),
+}
+
+
+def problem(kind: str, value: object) -> str:
+    """Why a secret of this kind must not be used, as the rest of a sentence; empty where it may.
+
+    The sentence never holds the value.
+    """
+    if not isinstance(value, str):
+        return "is not a string (quote it in YAML)"
+    if not value:
+        return "is empty"
+    if any(part.strip().lower() in PUBLIC_VALUES for part in value.split(",")):
+        return "is publicly known: it stands in documentation or in another project's defaults"
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        return "holds a control character, such as a line break"
+    return KINDS[kind][1](value)
