@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class ActionModule(ActionBase):
                 "generated": {"type": "list", "elements": "str", "required": True},
                 "reference": {"type": "str", "required": True},
                 "options": {"type": "dict", "required": True},
-                "catalogue": {"type": "dict", "required": True},
+                "catalogue_file": {"type": "path", "required": True},
                 "extra_packages": {"type": "bool", "required": True},
                 "disks": {"type": "dict", "required": True},
                 "memory_mb": {"type": "int", "required": True},
@@ -55,7 +56,8 @@ class ActionModule(ActionBase):
             values, self._secrets_of(given["reference"], given["secrets"], task_vars), given["secrets"], given["reference"]
         )
         if given["version"] in given["versions"]:
-            problems += precheck.option_problems(given["options"], given["catalogue"], given["extra_packages"])
+            declared = json.loads(Path(given["catalogue_file"]).read_text(encoding="utf-8"))
+            problems += precheck.option_problems(given["options"], declared, given["extra_packages"])
         problems += precheck.scarce_resources(facts, given["disks"], given["memory_mb"])
         problems += precheck.skewed_clock(facts, given["clock_skew"])
         problems += precheck.unreachable_services(facts)

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.airfield.metal.plugins.module_utils import catalogue, environment_file
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report
 
 
@@ -17,19 +18,22 @@ def url_quote(text: Any) -> str:
     return quote(str(text), safe="").replace("~", "%7E")
 
 
-def plain_options(options: dict[str, dict[str, Any]], declared: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def split(options: dict[str, dict[str, Any]], catalogue_file: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Part the operator's options by the catalogue in a file, which is not even read when there are none."""
+    if not options:
+        return {}, {}
+    with open(catalogue_file, encoding="utf-8") as stream:
+        return catalogue.split_sensitive(options, json.load(stream))
+
+
+def plain_options(options: dict[str, dict[str, Any]], catalogue_file: str) -> dict[str, dict[str, Any]]:
     """Those of the options that may stand in airflow.cfg."""
-    return catalogue.split_sensitive(options, declared)[0]
+    return split(options, catalogue_file)[0]
 
 
-def secret_options(options: dict[str, dict[str, Any]], declared: dict[str, Any]) -> dict[str, str]:
+def secret_options(options: dict[str, dict[str, Any]], catalogue_file: str) -> dict[str, str]:
     """Those of the options that Airflow treats as secrets, as environment variables."""
-    return catalogue.split_sensitive(options, declared)[1]
-
-
-def render_environment_file(variables: dict[str, Any]) -> str:
-    """The text of a file for systemd's EnvironmentFile=."""
-    return environment_file.render(variables)
+    return split(options, catalogue_file)[1]
 
 
 class FilterModule:
@@ -37,7 +41,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
-            "environment_file": render_environment_file,
             "problem_report": report,
             "plain_options": plain_options,
             "secret_options": secret_options,

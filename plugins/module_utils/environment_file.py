@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.airfield.metal.plugins.module_utils.files import text_diff
+
 
 def render(variables):
     """The text of an environment file; systemd reads every value back unchanged.
@@ -22,3 +24,15 @@ def parse(text):
     """The variables in a text that `render` made."""
     rows = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', text or "", re.MULTILINE)
     return {name: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for name, value in rows}
+
+
+def names_diff(path, text, after):
+    """An entry of a module's diff that shows the names whose values change, and no value."""
+    before = parse(text)
+    after = {name: str(value) for name, value in after.items()}
+    names = sorted(name for name in set(before) | set(after) if before.get(name) != after.get(name))
+    return text_diff(
+        path,
+        "".join("%s=<before>\n" % name for name in names if name in before),
+        "".join("%s=<after>\n" % name for name in names if name in after),
+    )

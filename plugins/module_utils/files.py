@@ -1,4 +1,4 @@
-"""Write a managed file in one step, with a diff."""
+"""Bring managed files and folders to their content, owner and mode, with a diff."""
 
 # Copyright: (c) 2026, The Airfield developers
 # MIT License (see LICENSE)
@@ -7,6 +7,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+
+# Suboptions of a module's list of files.
+FILE_OPTIONS = {
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str", "required": True},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "mode": {"type": "str", "default": "0644"},
+}
 
 
 def read_text(path):
@@ -18,35 +27,41 @@ def read_text(path):
         return None
 
 
-def write_text(module, path, content, mode, owner="root", group="root"):
-    """Bring a file to this content, mode and owner; nothing is written in check mode.
+def set_attributes(module, path, mode, owner, group):
+    """Bring mode and owner of an existing path; returns whether they differed."""
+    wanted = {"path": path, "mode": mode, "owner": owner, "group": group, "secontext": [None, None, None], "attributes": None}
+    return module.set_fs_attributes_if_different(wanted, False)
 
-    :arg module: the AnsibleModule at work.
-    :arg mode: permission bits, an int such as 0o640.
-    :returns: True where the content, the mode or the owner differed.
-    """
+
+def ensure_folder(module, path, mode="0755", owner="root", group="root"):
+    """Bring a folder, and those above it, into being; returns whether anything differed."""
+    if os.path.isdir(path):
+        return set_attributes(module, path, mode, owner, group)
+    if not module.check_mode:
+        os.makedirs(path, mode=0o755)
+        set_attributes(module, path, mode, owner, group)
+    return True
+
+
+def ensure_file(module, path, content, mode="0644", owner="root", group="root"):
+    """Bring a file to this content, mode and owner in one step; returns whether anything differed."""
     before = read_text(path)
-    if before != content:
-        if not module.check_mode:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            # Beside its destination and closed to others from its first byte; atomic_move puts it in place.
-            handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".airfield-")
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(content)
-            module.add_cleanup_file(temporary)
-            os.chmod(temporary, mode)
-            module.atomic_move(temporary, path, keep_dest_attrs=False)
-        elif before is None:
-            return True
-    file_args = {
-        "path": path,
-        "mode": mode,
-        "owner": owner,
-        "group": group,
-        "secontext": [None, None, None],
-        "attributes": None,
-    }
-    if before is None and module.check_mode:
-        return True
-    attributes_changed = module.set_fs_attributes_if_different(file_args, False)
-    return before != content or attributes_changed
+    if before == content:
+        return set_attributes(module, path, mode, owner, group)
+    if not module.check_mode:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        # Beside its destination and closed to others from its first byte; complete when it gets its name.
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".airfield-")
+        module.add_cleanup_file(temporary)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        set_attributes(module, temporary, mode, owner, group)
+        module.atomic_move(temporary, path, keep_dest_attrs=False)
+    return True
+
+
+def text_diff(path, before, after):
+    """An entry of a module's diff; empty where there is no difference."""
+    if before == after:
+        return []
+    return [{"before_header": path, "after_header": path, "before": before or "", "after": after}]

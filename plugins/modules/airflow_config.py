@@ -6,12 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: airflow_config
-short_description: Validate and install airflow.cfg
+short_description: Validate and install airflow.cfg and the files beside it
 version_added: "0.1.0"
 description:
   - Checks every option against what the installed release declares, then writes the file sorted, in one step. Unknown,
     moved or mistyped options fail the task and leave the old file in place.
-  - Options that Airflow treats as secrets are refused; they belong in a component's environment file.
+  - Options that Airflow treats as secrets are refused; they belong in an environment file.
+  - Lays down all other files of a host in the same module run, since a run of a module costs more than its work.
 options:
   options:
     description: Section, then option, then value. Booleans and numbers may be YAML's own; lists and mappings become JSON.
@@ -29,13 +30,50 @@ options:
     description: Group that may read the file, by name or number.
     type: str
     required: true
+  files:
+    description: Further files, with their whole content. No secrets.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The file. Folders above it are made.
+        type: path
+        required: true
+      content:
+        description: Its content.
+        type: str
+        required: true
+      owner:
+        description: Its owner.
+        type: str
+        default: root
+      group:
+        description: Its group.
+        type: str
+        default: root
+      mode:
+        description: Its mode, in octal digits.
+        type: str
+        default: "0644"
+  folders:
+    description: Folders to make, 0755 root:root.
+    type: list
+    elements: path
+    default: []
+  environment_file:
+    description: File for O(environment), written 0600 root:root in the form of C(EnvironmentFile=).
+    type: path
+  environment:
+    description: Variables of the environment file. Every value is treated as a secret.
+    type: dict
 attributes:
   check_mode:
     support: full
     description: Reports whether the file would change. Without a release on the host there is nothing to check against.
   diff_mode:
     support: full
-    description: Shows the whole file, which holds no secret.
+    description: Shows airflow.cfg and the other files, which hold no secret; of the environment only what names change.
 author:
   - The Airfield developers (@airfield)
 """
@@ -48,6 +86,7 @@ EXAMPLES = r"""
       core:
         executor: CeleryExecutor
         load_examples: false
+    folders: [/opt/airflow/dags]
 """
 
 RETURN = r"""
@@ -61,8 +100,26 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils import catalogue
-from ansible_collections.airfield.metal.plugins.module_utils.files import read_text, write_text
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue, environment_file
+from ansible_collections.airfield.metal.plugins.module_utils.files import (
+    FILE_OPTIONS,
+    ensure_file,
+    ensure_folder,
+    read_text,
+    text_diff,
+)
+
+
+def find_problems(options, release, path):
+    """What the installed release would not accept in airflow.cfg; nothing where there is no release yet."""
+    description = read_text(os.path.join(release, "airfield.json"))
+    if description is None:
+        return []
+    declared = json.loads(description)
+    dummy, secrets = catalogue.split_sensitive(options, declared)
+    return catalogue.find_problems(options, declared) + [
+        "%s holds a secret and must not stand in %s." % (name, path) for name in sorted(secrets)
+    ]
 
 
 def main():
@@ -72,25 +129,30 @@ def main():
             "path": {"type": "path", "default": "/etc/airflow/airflow.cfg"},
             "release": {"type": "path", "default": "/opt/airflow/current"},
             "group": {"type": "str", "required": True},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_OPTIONS},
+            "folders": {"type": "list", "elements": "path", "default": []},
+            "environment_file": {"type": "path"},
+            "environment": {"type": "dict", "no_log": True},
         },
+        required_together=[("environment_file", "environment")],
         supports_check_mode=True,
     )
     params = module.params
-    description = read_text(os.path.join(params["release"], "airfield.json"))
-    if description is not None:
-        declared = json.loads(description)
-        problems = catalogue.find_problems(params["options"], declared)
-        dummy, secrets = catalogue.split_sensitive(params["options"], declared)
-        problems += ["%s holds a secret and must not stand in %s." % (name, params["path"]) for name in sorted(secrets)]
-        if problems:
-            module.fail_json(
-                msg="airflow.cfg was not changed: %s Remedy: correct airflow_config in the inventory." % " ".join(problems)
-            )
-    before = read_text(params["path"])
-    after = catalogue.render(params["options"])
-    changed = write_text(module, params["path"], after, 0o640, "root", params["group"])
-    diff = {"before_header": params["path"], "after_header": params["path"], "before": before or "", "after": after}
-    module.exit_json(changed=changed, path=params["path"], diff=diff if before != after else None)
+    problems = find_problems(params["options"], params["release"], params["path"])
+    if problems:
+        module.fail_json(
+            msg="airflow.cfg was not changed: %s Remedy: correct airflow_config in the inventory." % " ".join(problems)
+        )
+    files = [{"path": params["path"], "content": catalogue.render(params["options"]), "mode": "0640"}] + params["files"]
+    files[0]["group"] = params["group"]
+    diff = [entry for file in files for entry in text_diff(file["path"], read_text(file["path"]), file["content"])]
+    changed = [ensure_folder(module, path) for path in params["folders"]]
+    changed += [ensure_file(module, **file) for file in files]
+    if params["environment_file"]:
+        path = params["environment_file"]
+        diff += environment_file.names_diff(path, read_text(path), params["environment"])
+        changed.append(ensure_file(module, path, environment_file.render(params["environment"]), mode="0600"))
+    module.exit_json(changed=any(changed), path=params["path"], diff=diff)
 
 
 if __name__ == "__main__":

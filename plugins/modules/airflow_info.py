@@ -24,6 +24,14 @@ options:
     type: list
     elements: path
     default: []
+  account:
+    description: User to look up.
+    type: str
+  groups:
+    description: Further groups that the user shall be in.
+    type: list
+    elements: str
+    default: []
   links:
     description: Symbolic links whose targets are reported, such as those that point to an installed version.
     type: list
@@ -95,6 +103,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+account:
+  description: The user O(account); empty where there is none.
+  returned: always
+  type: dict
+  sample: {uid: 50000, gid: 50000, group: airflow, missing_groups: []}
 architecture:
   description: Machine architecture, as uname gives it.
   returned: always
@@ -193,9 +206,11 @@ unresolvable:
 """
 
 import glob
+import grp
 import json
 import os
 import platform
+import pwd
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
@@ -234,6 +249,18 @@ def distribution():
             name, dummy, value = line.strip().partition("=")
             rows[name] = value.strip('"')
     return {"id": rows.get("ID", ""), "version": rows.get("VERSION_ID", "")}
+
+
+def look_up_account(name, groups):
+    """Numbers and group of a user, and those of the groups that it is not in."""
+    try:
+        user = pwd.getpwnam(name)
+        group = grp.getgrgid(user.pw_gid).gr_name
+    except KeyError:
+        return {}
+    members = {entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem} | {group}
+    missing = [group for group in groups if group not in members]
+    return {"uid": user.pw_uid, "gid": user.pw_gid, "group": group, "missing_groups": missing}
 
 
 def memory_mb():
@@ -332,6 +359,8 @@ def main():
         argument_spec={
             "packages": {"type": "list", "elements": "str", "default": []},
             "paths": {"type": "list", "elements": "path", "default": []},
+            "account": {"type": "str"},
+            "groups": {"type": "list", "elements": "str", "default": []},
             "links": {"type": "list", "elements": "path", "default": []},
             "resolve": {"type": "list", "elements": "str", "default": []},
             "connect": {
@@ -359,6 +388,7 @@ def main():
     params = module.params
     base = params["base"]
     result = {
+        "account": look_up_account(params["account"], params["groups"]) if params["account"] else {},
         "architecture": platform.machine(),
         "address": own_address(),
         "cpus": os.cpu_count(),

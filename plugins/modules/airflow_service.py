@@ -42,6 +42,39 @@ options:
   environment:
     description: Variables of the environment file. Every value is treated as a secret.
     type: dict
+  files:
+    description: Configuration files that the process reads at its start, with their whole content. They are written before
+      it starts and are part of the fingerprint.
+    type: list
+    elements: dict
+    default: []
+    suboptions: &file
+      path:
+        description: The file. Folders above it are made.
+        type: path
+        required: true
+      content:
+        description: Its content.
+        type: str
+        required: true
+      owner:
+        description: Its owner.
+        type: str
+        default: root
+      group:
+        description: Its group.
+        type: str
+        default: root
+      mode:
+        description: Its mode, in octal digits.
+        type: str
+        default: "0644"
+  secret_files:
+    description: The same for files that hold secrets; they never appear in a diff.
+    type: list
+    elements: dict
+    default: []
+    suboptions: *file
   inputs:
     description: Whatever else the process reads at its start, such as its release and its options.
     type: dict
@@ -69,7 +102,7 @@ attributes:
     description: Reports what would be written, started or restarted, and changes nothing.
   diff_mode:
     support: full
-    description: Shows the unit's text; of the environment only the names whose values change.
+    description: Shows units and files; of the environment only the names whose values change, of secret files nothing.
 author:
   - The Airfield developers (@airfield)
 """
@@ -116,10 +149,16 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 from ansible_collections.airfield.metal.plugins.module_utils import environment_file, systemd
-from ansible_collections.airfield.metal.plugins.module_utils.files import read_text, write_text
+from ansible_collections.airfield.metal.plugins.module_utils.files import (
+    FILE_OPTIONS,
+    ensure_file,
+    read_text,
+    text_diff,
+)
 
 # Not in the process's environment: setproctitle, which Celery and Airflow use, writes over what /proc shows of that.
 # "+": as root, outside the unit's sandbox.
+SECRET_FILE_OPTIONS = dict(FILE_OPTIONS, content=dict(FILE_OPTIONS["content"], no_log=True))
 REMEMBER = """
 [Service]
 # What the process is started from, for Ansible's module airflow_service to compare.
@@ -127,19 +166,10 @@ ExecStartPre=+/usr/bin/install -D -m 0600 %s %s
 """
 
 
-def fingerprint(units, environment, inputs):
+def fingerprint(*parts):
     """A hash of all that a process is started from."""
-    document = json.dumps([units, environment, inputs], sort_keys=True)
+    document = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()
-
-
-def changed_names(before, after):
-    """Two texts for a diff of environments: the names whose values change, and no value."""
-    names = sorted(name for name in set(before) | set(after) if before.get(name) != after.get(name))
-    return (
-        "".join("%s=<before>\n" % name for name in names if name in before),
-        "".join("%s=<after>\n" % name for name in names if name in after),
-    )
 
 
 def heartbeat_is_fresh(body, component, process_age):
@@ -172,31 +202,27 @@ class Service:
     def secrets(self):
         return [str(value) for value in (self.params["environment"] or {}).values()]
 
+    def fingerprint(self):
+        params = self.params
+        return fingerprint(
+            self.text, params["socket"], params["environment"], params["files"], params["secret_files"], params["inputs"]
+        )
+
     def write(self, mark):
         """Write all files; returns whether any differed."""
-        changed = self.write_environment()
-        changed |= self.write_unit(self.unit_path, self.text)
+        files = [{"path": self.unit_path, "content": self.text}, *self.params["files"]]
         if self.params["socket"]:
-            changed |= self.write_unit("/etc/systemd/system/" + self.socket, self.params["socket"])
+            files.append({"path": "/etc/systemd/system/" + self.socket, "content": self.params["socket"]})
+        for file in files:
+            self.diff += text_diff(file["path"], read_text(file["path"]), file["content"])
+        files += self.params["secret_files"]
+        if self.params["environment_file"]:
+            path, variables = self.params["environment_file"], self.params["environment"]
+            self.diff += environment_file.names_diff(path, read_text(path), variables)
+            files.append({"path": path, "content": environment_file.render(variables), "mode": "0600"})
         # The last one: it stands for all the others.
-        changed |= write_text(self.module, self.mark_path, mark + "\n", 0o600)
-        return changed
-
-    def write_environment(self):
-        path = self.params["environment_file"]
-        if path is None:
-            return False
-        variables = {name: str(value) for name, value in (self.params["environment"] or {}).items()}
-        before, after = changed_names(environment_file.parse(read_text(path)), variables)
-        if before != after:
-            self.diff.append({"before_header": path, "after_header": path, "before": before, "after": after})
-        return write_text(self.module, path, environment_file.render(variables), 0o600)
-
-    def write_unit(self, path, text):
-        before = read_text(path)
-        if before != text:
-            self.diff.append({"before_header": path, "after_header": path, "before": before or "", "after": text})
-        return write_text(self.module, path, text, 0o644)
+        files.append({"path": self.mark_path, "content": mark + "\n", "mode": "0600"})
+        return any([ensure_file(self.module, **file) for file in files])
 
     def enable(self):
         """Enable the socket, or without one the service; returns whether it was not."""
@@ -258,7 +284,7 @@ class Service:
         )
 
     def present(self):
-        mark = fingerprint([self.text, self.params["socket"]], self.params["environment"], self.params["inputs"])
+        mark = self.fingerprint()
         changed = self.write(mark)
         state = systemd.show(self.module, self.unit)
         if not self.module.check_mode and (changed or state["NeedDaemonReload"] == "yes"):
@@ -296,6 +322,8 @@ def main():
             "socket": {"type": "str"},
             "environment_file": {"type": "path"},
             "environment": {"type": "dict", "no_log": True},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_OPTIONS},
+            "secret_files": {"type": "list", "elements": "dict", "default": [], "options": SECRET_FILE_OPTIONS},
             "inputs": {"type": "dict", "default": {}},
             "health": {
                 "type": "dict",
@@ -307,7 +335,7 @@ def main():
             },
         },
         mutually_exclusive=[("unit", "drop_in")],
-        required_by={"environment": "environment_file"},
+        required_together=[("environment_file", "environment")],
         required_if=[("state", "started", ("unit", "drop_in"), True)],
         supports_check_mode=True,
     )
