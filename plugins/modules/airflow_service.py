@@ -144,6 +144,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -190,6 +191,8 @@ class Service:
         self.params = module.params
         self.unit = self.params["name"] + ".service"
         self.socket = self.params["name"] + ".socket"
+        # What is started at boot, and again by hand: a service with a socket comes up by its first connection.
+        self.entry = self.socket if self.params["socket"] else self.unit
         self.mark_path = "/var/lib/airfield/%s.fingerprint" % self.params["name"]
         self.running_mark_path = "/run/airfield/%s.fingerprint" % self.params["name"]
         self.unit_path = "/etc/systemd/system/" + self.unit
@@ -225,35 +228,37 @@ class Service:
         return any([ensure_file(self.module, **file) for file in files])
 
     def enable(self):
-        """Enable the socket, or without one the service; returns whether it was not."""
-        unit = self.socket if self.params["socket"] else self.unit
-        if systemd.show(self.module, unit)["UnitFileState"] == "enabled":
+        """Enable what is started at boot, and what its unit names by Also=; returns whether any was not."""
+        texts = self.text + (self.params["socket"] or "")
+        units = [self.entry, *re.findall(r"^Also=(\S+)$", texts, re.MULTILINE)]
+        if all(systemd.show(self.module, unit)["UnitFileState"] == "enabled" for unit in units):
             return False
         if not self.module.check_mode:
-            systemd.systemctl(self.module, "enable", unit)
+            systemd.systemctl(self.module, "enable", self.entry)
         return True
 
     def restart(self):
-        """Start or restart the service with its present files; a socket must not be open meanwhile."""
+        """Start with the present files what runs with others, or does not run."""
         if self.params["socket"]:
             systemd.systemctl(self.module, "stop", self.socket, self.unit)
-            systemd.systemctl(self.module, "start", self.socket)
         # Where it fails, the wait that follows says so, with the journal.
-        self.module.run_command(["systemctl", "restart", self.unit])
+        self.module.run_command(["systemctl", "restart", self.entry])
 
-    def start_reason(self, state, mark):
-        """Why the process must be started or restarted; an empty string where it must not."""
-        if state["ActiveState"] not in ("active", "reloading"):
-            return "it was %s" % (state["ActiveState"] or "unknown")
-        if read_text(self.running_mark_path) != mark + "\n":
+    def start_reason(self, mark):
+        """Why the service must be started or restarted; an empty string where it must not."""
+        state = systemd.show(self.module, self.entry)["ActiveState"]
+        if state not in ("active", "reloading"):
+            return "it was %s" % (state or "unknown")
+        running = systemd.show(self.module, self.unit)["ActiveState"] != "inactive"
+        if running and read_text(self.running_mark_path) != mark + "\n":
             return "it was started from another unit, environment or input"
         return ""
 
     def find_problem(self):
         """Ask once whether the service works; returns an empty string, or what is wrong."""
-        state = systemd.show(self.module, self.unit, ("ActiveState", "SubState", "ExecMainStartTimestampMonotonic"))
+        state = systemd.show(self.module, self.entry, ("ActiveState", "SubState", "ExecMainStartTimestampMonotonic"))
         if state["ActiveState"] != "active":
-            return "the unit is %s (%s)" % (state["ActiveState"], state["SubState"])
+            return "%s is %s (%s)" % (self.entry, state["ActiveState"], state["SubState"])
         health = self.params["health"]
         if not health:
             return ""
@@ -286,12 +291,11 @@ class Service:
     def present(self):
         mark = self.fingerprint()
         changed = self.write(mark)
-        state = systemd.show(self.module, self.unit)
-        if not self.module.check_mode and (changed or state["NeedDaemonReload"] == "yes"):
+        needs_reload = systemd.show(self.module, self.unit)["NeedDaemonReload"] == "yes"
+        if not self.module.check_mode and (changed or needs_reload):
             systemd.systemctl(self.module, "daemon-reload")
-            state = systemd.show(self.module, self.unit)
         changed |= self.enable()
-        reason = self.start_reason(state, mark)
+        reason = self.start_reason(mark)
         if reason and not self.module.check_mode:
             self.restart()
         if not self.module.check_mode:
