@@ -10,11 +10,7 @@ if ! answers; then
   [ "$(id -u)" = 0 ] || exec sudo -- "$0" "$@"
   exec 9>/run/lock/airfield-engine.lock
   flock 9
-  if ! command -v dockerd >/dev/null; then
-    echo "engine: installing docker.io"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io iptables >/dev/null
-  fi
+  command -v dockerd >/dev/null || "$(dirname "$0")/apt.sh" docker.io iptables
   if ! answers; then
     echo "engine: starting dockerd"
     if [ -d /run/systemd/system ]; then

@@ -2,14 +2,13 @@
 # image.sh SUITE: builds the test hosts' image airfield-host:SUITE from Debian's archive, without any image registry.
 # The image carries the extra CA certificates that this machine trusts. Rebuilt when a file in image/ or a CA changes.
 set -euo pipefail
-cd "$(dirname "$0")/image"
-
+[ "$(id -u)" = 0 ] || exec sudo -- "$0" "$@"
+here=$(cd "$(dirname "$0")" && pwd)
 suite=$1 base=airfield-base:$1 image=airfield-host:$1
-[ "$(id -u)" = 0 ] || exec sudo -- "$(dirname "$0")/../image.sh" "$@"
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
-cp -r . "$context"
+cp -r "$here/image/." "$context"
 mkdir -p "$context/ca"
 find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$context/ca/" \; 2>/dev/null || true
 touch "$context/ca/.keep"
@@ -21,10 +20,7 @@ fi
 
 if ! docker image inspect "$base" >/dev/null 2>&1; then
   echo "image: building the base of Debian $suite with mmdebstrap"
-  command -v mmdebstrap >/dev/null || {
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
-  }
+  "$here/apt.sh" mmdebstrap
   # A file between the two: a failing import would make a piped mmdebstrap HUP this script's process group.
   mmdebstrap --quiet --variant=apt --components=main --include=ca-certificates \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \

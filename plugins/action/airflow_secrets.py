@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
                 )
         text = self._loader.get_text_file_contents(str(path)) if path.exists() else ""
         content = render(text, generated)
-        vault_secrets = self._loader._vault.secrets  # noqa: SLF001 - the loader has no other way to tell
+        vault_secrets = self._loader._vault.secrets
         if vault_secrets:
             vault_id, secret = match_encrypt_secret(vault_secrets)
             content = VaultLib(vault_secrets).encrypt(content, secret, vault_id).decode() + "\n"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,14 @@ from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import rep
 def url_quote(text: Any) -> str:
     """Quote every character that has a meaning in a URL, "/" among them, and "~", which Airflow would expand."""
     return quote(str(text), safe="").replace("~", "%7E")
+
+
+def unit_environment(variables: dict[str, Any]) -> list[str]:
+    """Assignments as systemd's Environment= reads them back unchanged."""
+    return [
+        '"' + re.sub(r'(["\\])', r"\\\1", f"{name}={value}").replace("%", "%%") + '"'
+        for name, value in sorted(variables.items())
+    ]
 
 
 def split(options: dict[str, dict[str, Any]], catalogue_file: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -44,5 +53,6 @@ class FilterModule:
             "problem_report": report,
             "plain_options": plain_options,
             "secret_options": secret_options,
+            "unit_environment": unit_environment,
             "url_quote": url_quote,
         }

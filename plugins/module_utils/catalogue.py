@@ -39,7 +39,7 @@ def has_type(value, kind):
 def suggest(name, names):
     """The nearest of the names, as the end of a message; empty where none is near."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
-    return ' Did you mean "%s"?' % near[0] if near else ""
+    return f' Did you mean "{near[0]}"?' if near else ""
 
 
 def find_problems(options, catalogue, unknown_sections=False):
@@ -50,30 +50,34 @@ def find_problems(options, catalogue, unknown_sections=False):
     """
     problems = []
     declared = catalogue["options"]
-    every_name = ["%s.%s" % (section, option) for section, body in declared.items() for option in body]
+    every_name = [f"{section}.{option}" for section, body in declared.items() for option in body]
     for section, body in sorted(options.items()):
         if not isinstance(body, dict):
-            problems.append("[%s] must be a mapping of options, it is %r." % (section, body))
+            problems.append(f"[{section}] must be a mapping of options, it is {body!r}.")
             continue
         if section in catalogue["free_sections"]:
             continue
         for option, value in sorted(body.items()):
-            name = "%s.%s" % (section, option)
+            name = f"{section}.{option}"
             known = declared.get(section, {}).get(option)
             if known:
                 if not has_type(value, known["type"]):
                     problems.append(
-                        "[%s] %s must be of type %s, it is %r." % (section, option, known["type"], render_value(value))
+                        "[{}] {} must be of type {}, it is {!r}.".format(section, option, known["type"], render_value(value))
                     )
             elif name in catalogue["moved"]:
                 new = catalogue["moved"][name]
-                where = "it is now [%s] %s." % tuple(new.split(".", 1)) if new else "it was removed and has no successor."
-                problems.append("[%s] %s is not an option of Airflow %s: %s" % (section, option, catalogue["airflow"], where))
+                where = (
+                    "it is now [{}] {}.".format(*new.split(".", 1)) if new else "it was removed and has no successor."
+                )
+                problems.append(
+                    "[{}] {} is not an option of Airflow {}: {}".format(section, option, catalogue["airflow"], where)
+                )
             elif section not in declared and unknown_sections:
                 continue
             else:
                 hint = suggest(name, every_name)
-                problems.append("[%s] %s is not an option of Airflow %s.%s" % (section, option, catalogue["airflow"], hint))
+                problems.append("[{}] {} is not an option of Airflow {}.{}".format(section, option, catalogue["airflow"], hint))
     return problems
 
 
@@ -96,15 +100,15 @@ def split_sensitive(options, catalogue):
 
 def variable_name(section, option):
     """The environment variable that sets an option."""
-    return "AIRFLOW__%s__%s" % (section.upper().replace(".", "_"), option.upper())
+    return "AIRFLOW__{}__{}".format(section.upper().replace(".", "_"), option.upper())
 
 
 def render(options):
     """The text of airflow.cfg: sections and options sorted, `%` doubled for Airflow's parser."""
     lines = ["# Managed by Airfield: set options in the inventory, under airflow_config."]
     for section in sorted(options):
-        lines += ["", "[%s]" % section]
+        lines += ["", f"[{section}]"]
         for option in sorted(options[section]):
             value = render_value(options[section][option]).replace("%", "%%").replace("\n", "\n    ")
-            lines.append("%s = %s" % (option, value))
+            lines.append(f"{option} = {value}")
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ def render(variables):
     'A="1"\\nB="a\\\\"\\\\$b"\\n'
     """
     rows = sorted((name, re.sub(r'([\\"`$])', r"\\\1", str(value))) for name, value in variables.items())
-    return "".join('%s="%s"\n' % row for row in rows)
+    return "".join('{}="{}"\n'.format(*row) for row in rows)
 
 
 def parse(text):
@@ -33,6 +33,6 @@ def names_diff(path, text, after):
     names = sorted(name for name in set(before) | set(after) if before.get(name) != after.get(name))
     return text_diff(
         path,
-        "".join("%s=<before>\n" % name for name in names if name in before),
-        "".join("%s=<after>\n" % name for name in names if name in after),
+        "".join(f"{name}=<before>\n" for name in names if name in before),
+        "".join(f"{name}=<after>\n" for name in names if name in after),
     )

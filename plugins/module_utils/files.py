@@ -56,7 +56,8 @@ def ensure_file(module, path, content, mode="0644", owner="root", group="root"):
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(content)
         set_attributes(module, temporary, mode, owner, group)
-        module.atomic_move(temporary, path, keep_dest_attrs=False)
+        # Not module.atomic_move: it gives a file that is new the umask's mode, 0644 for a file of secrets.
+        os.replace(temporary, path)
     return True
 
 

@@ -11,7 +11,7 @@ PROPERTIES = ("LoadState", "ActiveState", "SubState", "NeedDaemonReload", "UnitF
 def show(module, unit, properties=PROPERTIES):
     """Properties of a unit as systemd knows them now, all as strings."""
     command = ["systemctl", "show", unit, "--property", ",".join(properties)]
-    dummy, stdout, dummy = module.run_command(command, check_rc=True)
+    rc, stdout, stderr = module.run_command(command, check_rc=True)
     return dict(line.partition("=")[::2] for line in stdout.splitlines() if "=" in line)
 
 
@@ -23,8 +23,7 @@ def systemctl(module, *arguments):
 def journal_tail(module, unit, lines=30, secrets=()):
     """The last lines of a unit's journal, with the given secrets struck out."""
     command = ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "cat"]
-    dummy, stdout, dummy = module.run_command(command)
+    rc, stdout, stderr = module.run_command(command)
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         stdout = stdout.replace(secret, "********")
     return stdout
-

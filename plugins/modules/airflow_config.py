@@ -118,7 +118,7 @@ def find_problems(options, release, path):
     declared = json.loads(description)
     dummy, secrets = catalogue.split_sensitive(options, declared)
     return catalogue.find_problems(options, declared) + [
-        "%s holds a secret and must not stand in %s." % (name, path) for name in sorted(secrets)
+        f"{name} holds a secret and must not stand in {path}." for name in sorted(secrets)
     ]
 
 
@@ -141,7 +141,7 @@ def main():
     problems = find_problems(params["options"], params["release"], params["path"])
     if problems:
         module.fail_json(
-            msg="airflow.cfg was not changed: %s Remedy: correct airflow_config in the inventory." % " ".join(problems)
+            msg="airflow.cfg was not changed: {} Remedy: correct airflow_config in the inventory.".format(" ".join(problems))
         )
     files = [{"path": params["path"], "content": catalogue.render(params["options"]), "mode": "0640"}] + params["files"]
     files[0]["group"] = params["group"]

@@ -60,6 +60,11 @@ options:
         description: TCP port.
         type: int
         required: true
+  services:
+    description: Services whose state is reported, as patterns of systemd.
+    type: list
+    elements: str
+    default: []
   base:
     description: Directory of the releases.
     type: path
@@ -183,6 +188,11 @@ releases:
   returned: always
   type: list
   elements: str
+services:
+  description: State of each service that matches O(services).
+  returned: always
+  type: dict
+  sample: {airflow-worker: active}
 timezone:
   description: Time zone of the host's clock.
   returned: always
@@ -316,7 +326,7 @@ def unreachable(services, timeout):
         try:
             socket.create_connection((service["host"], service["port"]), timeout).close()
         except OSError as error:
-            failed.append("%(name)s: tried TCP %(host)s:%(port)s" % service + " for %d s: %s" % (timeout, error))
+            failed.append("{name}: tried TCP {host}:{port}".format(**service) + f" for {timeout} s: {error}")
     return failed
 
 
@@ -325,6 +335,16 @@ def timezone():
         return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
     except OSError:
         return ""
+
+
+def service_states(module, patterns):
+    """Active state of the loaded services that match."""
+    if not patterns:
+        return {}
+    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--type=service", *patterns]
+    rc, stdout, stderr = module.run_command(command, check_rc=True)
+    rows = [line.split(None, 4) for line in stdout.splitlines()]
+    return {row[0][: -len(".service")]: row[2] for row in rows if row[1] == "loaded"}
 
 
 def link_target(path):
@@ -373,6 +393,7 @@ def main():
                     "port": {"type": "int", "required": True},
                 },
             },
+            "services": {"type": "list", "elements": "str", "default": []},
             "base": {"type": "path", "default": "/opt/airflow"},
             "database": {
                 "type": "dict",
@@ -401,6 +422,7 @@ def main():
         "packages": installed_packages(params["packages"]),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "releases": sorted(path.split("/")[-2] for path in glob.glob(base + "/releases/*/.complete")),
+        "services": service_states(module, params["services"]),
         "timezone": timezone(),
         "units": sorted(
             os.path.basename(path)[: -len(".service")] for path in glob.glob("/etc/systemd/system/airflow-*.service")

@@ -130,7 +130,7 @@ class Release:
         """Run a command with the caller's environment variables; fails the module where it fails."""
         variables = {name: str(value) for name, value in self.params["environment"].items()}
         variables.update(environment)
-        dummy, stdout, dummy = self.module.run_command(list(command), check_rc=True, environ_update=variables)
+        rc, stdout, stderr = self.module.run_command(list(command), check_rc=True, environ_update=variables)
         return stdout
 
     def write(self, name, text):
@@ -139,7 +139,7 @@ class Release:
 
     def complete(self):
         self.write(".complete", "")
-        os.chmod(self.path, 0o755)
+        os.chmod(self.path, 0o755)  # noqa: S103 - read by the services' user, who is another
 
     def install_uv(self, folder):
         """uv at the version and hash of the lock, in a folder of its own; returns the program."""
@@ -176,6 +176,7 @@ class Release:
             # A consistent environment can still be one in which Airflow does not start: only starting it tells.
             home = {"AIRFLOW_HOME": os.path.join(folder, "home"), "PYTHONDONTWRITEBYTECODE": "1"}
             self.run(os.path.join(self.path, "bin/airflow"), "celery", "worker", "--help", **home)
+            os.unlink(os.path.join(self.path, ".lock"))  # uv's own, writable by everybody
             self.write("airfield.json", self.run(python, self.params["describe"], **home))
         self.complete()
         return True
@@ -212,13 +213,13 @@ class Release:
             return False, {}
         if not self.module.check_mode:
             if not os.path.exists(self.mark):
-                self.module.fail_json(msg="%s is not complete; it was not made current." % self.path)
+                self.module.fail_json(msg=f"{self.path} is not complete; it was not made current.")
             temporary = link + ".new"
             if os.path.lexists(temporary):
                 os.unlink(temporary)
             os.symlink(after, temporary)
             os.rename(temporary, link)
-        return True, {"before": "current -> %s\n" % before, "after": "current -> %s\n" % after}
+        return True, {"before": f"current -> {before}\n", "after": f"current -> {after}\n"}
 
     def prune(self):
         """Remove the oldest releases beyond those to keep, and what killed builds left; never one in use."""

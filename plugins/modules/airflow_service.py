@@ -176,7 +176,7 @@ def fingerprint(*parts):
 def heartbeat_is_fresh(body, component, process_age):
     """Whether the health document says that this component is alive, by a heartbeat of the present process."""
     part = (json.loads(body) or {}).get(component) or {}
-    beat = part.get("latest_%s_heartbeat" % component)
+    beat = part.get(f"latest_{component}_heartbeat")
     if part.get("status") != "healthy" or not beat:
         return False
     age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(beat)
@@ -193,8 +193,8 @@ class Service:
         self.socket = self.params["name"] + ".socket"
         # What is started at boot, and again by hand: a service with a socket comes up by its first connection.
         self.entry = self.socket if self.params["socket"] else self.unit
-        self.mark_path = "/var/lib/airfield/%s.fingerprint" % self.params["name"]
-        self.running_mark_path = "/run/airfield/%s.fingerprint" % self.params["name"]
+        self.mark_path = "/var/lib/airfield/{}.fingerprint".format(self.params["name"])
+        self.running_mark_path = "/run/airfield/{}.fingerprint".format(self.params["name"])
         self.unit_path = "/etc/systemd/system/" + self.unit
         if self.params["drop_in"] is not None:
             self.unit_path += ".d/airfield.conf"
@@ -225,7 +225,8 @@ class Service:
             files.append({"path": path, "content": environment_file.render(variables), "mode": "0600"})
         # The last one: it stands for all the others.
         files.append({"path": self.mark_path, "content": mark + "\n", "mode": "0600"})
-        return any([ensure_file(self.module, **file) for file in files])
+        changed = [ensure_file(self.module, **file) for file in files]
+        return any(changed)
 
     def enable(self):
         """Enable what is started at boot, and what its unit names by Also=; returns whether any was not."""
@@ -258,7 +259,7 @@ class Service:
         """Ask once whether the service works; returns an empty string, or what is wrong."""
         state = systemd.show(self.module, self.entry, ("ActiveState", "SubState", "ExecMainStartTimestampMonotonic"))
         if state["ActiveState"] != "active":
-            return "%s is %s (%s)" % (self.entry, state["ActiveState"], state["SubState"])
+            return "{} is {} ({})".format(self.entry, state["ActiveState"], state["SubState"])
         health = self.params["health"]
         if not health:
             return ""
@@ -266,10 +267,10 @@ class Service:
             with open_url(health["url"], timeout=10, use_proxy=False, http_agent="airfield") as reply:
                 body = reply.read()
         except Exception as error:  # whatever the network or the server does, it is not healthy yet
-            return "GET %s: %s" % (health["url"], error)
+            return "GET {}: {}".format(health["url"], error)
         age = time.monotonic() - int(state["ExecMainStartTimestampMonotonic"]) / 1e6
         if health["component"] and not heartbeat_is_fresh(body, health["component"], age):
-            return "%s names no heartbeat of this process for %s yet" % (health["url"], health["component"])
+            return "{} names no heartbeat of this process for {} yet".format(health["url"], health["component"])
         return ""
 
     def wait_until_healthy(self):
@@ -283,8 +284,8 @@ class Service:
                 break
             time.sleep(0.5)
         self.module.fail_json(
-            msg="%s did not become healthy within %d s: %s. Remedy: read its journal below, "
-            "`journalctl -u %s` on this host has all of it." % (self.unit, timeout, problem, self.params["name"]),
+            msg=f"{self.unit} did not become healthy within {timeout} s: {problem}. Remedy: read its journal below, "
+            f"`journalctl -u {self.unit}` on this host has all of it.",
             journal=systemd.journal_tail(self.module, self.unit, secrets=self.secrets()).splitlines(),
         )
 

@@ -82,9 +82,9 @@ def consumed_queues(app, node):
     try:
         replies = app.control.inspect(destination=[node], timeout=2).active_queues() or {}
     except Exception as error:  # redis, kombu and socket errors share no base
-        return [], "the broker: %s" % error
+        return [], f"the broker: {error}"
     if node not in replies:
-        return [], "no answer from %s" % node
+        return [], f"no answer from {node}"
     return sorted(queue["name"] for queue in replies[node]), ""
 
 
@@ -114,8 +114,9 @@ def main():
             break
         time.sleep(0.5)
     module.fail_json(
-        msg="The worker %s does not consume %s after %d s (%s). Remedy: read its journal below."
-        % (node, ", ".join(missing), params["timeout"], problem or "it consumes %s" % (", ".join(queues) or "nothing")),
+        msg="The worker {} does not consume {} after {} s ({}). Remedy: read its journal below.".format(
+            node, ", ".join(missing), params["timeout"], problem or "it consumes " + (", ".join(queues) or "nothing")
+        ),
         journal=journal_tail(module, "airflow-worker.service", secrets=[params["broker_url"]]).splitlines(),
         node=node,
         queues=queues,

@@ -73,9 +73,7 @@ def read_moved(options: dict[str, dict[str, Any]]) -> dict[str, str | None]:
             moved[name] = f"{change.renamed_to.section}.{change.renamed_to.option}"
         elif change.was_removed and change.remove_if_equals is None:
             moved[name] = None
-    return {
-        name: new for name, new in moved.items() if name.partition(".")[2] not in options.get(name.partition(".")[0], {})
-    }
+    return {name: new for name, new in moved.items() if name.partition(".")[2] not in options.get(name.partition(".")[0], {})}
 
 
 def read_heads(site_packages: Path) -> dict[str, str]:

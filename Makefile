@@ -1,0 +1,68 @@
+# Two targets are for everyone: `make demo` and `make test`. The tools are in .venv; `source .venv/bin/activate` to use them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+VENV := .venv/.complete
+ARTIFACT := build/airfield-metal.tar.gz
+SHIPPED := $(shell git ls-files --cached --others --exclude-standard 2>/dev/null | grep -Ev '^(bench|molecule|testbed|\.ci)/')
+
+.PHONY: help demo demo-down test lint unit sanity molecule bench lock docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV) ## Start five hosts in Docker and put an Airflow cluster on them
+	ansible-playbook -i inventories/demo testbed/up.yml
+	ansible-playbook -i inventories/demo site.yml
+	@ansible-playbook -i inventories/demo testbed/welcome.yml >/dev/null && cat .testbed/demo/welcome.txt
+
+demo-down: $(VENV) ## Remove the demo and all it left on this machine
+	ansible-playbook -i inventories/demo testbed/down.yml
+	testbed/remove.sh --caches
+
+test: lint unit sanity molecule ## Check everything, from an empty machine
+
+lint: $(VENV) ## Check style and types
+	ruff check .
+	ruff format --check .
+	mypy
+	yamllint --strict .
+	ansible-lint
+
+unit: $(VENV) ## Test the plugins on their own
+	pytest
+
+sanity: $(VENV) $(ARTIFACT) ## Run Ansible's own checks on the built collection
+	tests/sanity.sh $(ARTIFACT)
+
+molecule: $(VENV) ## Put a cluster on test hosts and test it
+	molecule test
+
+bench: $(VENV) ## Measure against doing the same by hand
+	bench/run.sh
+
+lock: $(VENV) ## Pin the packages of the controller and of every supported release anew
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --custom-compile-command "make lock" --group test --output-file requirements.lock pyproject.toml
+	roles/airflow/files/releases/lock.sh
+
+docs: $(VENV) ## Write docs/reference.md anew
+	docs/reference.py
+
+clean: demo-down ## Remove what make has made, the demo included
+	rm -rf .venv .testbed .ansible build tests/output
+
+# Python's venv module is a package of its own on Debian.
+$(VENV): requirements.lock
+	test -d .venv || python3 -m venv .venv || { testbed/apt.sh python3-venv && python3 -m venv --clear .venv; }
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --requirement <(sed -n '/^uv==/,/[^\\]$$/p' requirements.lock)
+	UV_SYSTEM_CERTS=1 uv pip sync --quiet --python .venv/bin/python requirements.lock
+	touch $@
+
+$(ARTIFACT): $(SHIPPED) | $(VENV)
+	mkdir -p build
+	ansible-galaxy collection build --force --output-path build >/dev/null
+	mv build/airfield-metal-*.tar.gz $@

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# remove.sh NAME: removes a testbed's containers and network. remove.sh --caches: removes the images and the volume of
+# package downloads, unless a testbed is still there.
+set -euo pipefail
+
+name=$1
+here=$(cd "$(dirname "$0")" && pwd)
+command -v dockerd >/dev/null || exit 0
+"$here/engine.sh"
+
+remove() { # remove KIND ID...: silent where there is nothing to remove
+  local kind=$1
+  shift
+  [ $# -eq 0 ] || docker "$kind" rm ${FORCE:+--force} "$@" | sed "s/^/removed $kind /"
+}
+
+if [ "$name" != --caches ]; then
+  mapfile -t containers < <(docker ps --all --quiet --filter "label=airfield.testbed=$name")
+  FORCE=1 remove container "${containers[@]}"
+  mapfile -t networks < <(docker network ls --quiet --filter "name=^airfield-$name$")
+  remove network "${networks[@]}"
+elif [ -z "$(docker ps --all --quiet --filter label=owner=airfield)" ]; then
+  mapfile -t images < <(docker images --quiet --filter 'reference=airfield-*' | sort -u)
+  FORCE=1 remove image "${images[@]}"
+  mapfile -t volumes < <(docker volume ls --quiet --filter 'name=^airfield-')
+  remove volume "${volumes[@]}"
+fi

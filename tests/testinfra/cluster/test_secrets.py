@@ -1,0 +1,116 @@
+"""Each process holds the secrets that it needs and no other, and no secret is anywhere else.
+
+The matrix is Airflow's own security model: on 3.x a worker has neither the metadata database nor the key that signs tokens.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import topology
+from testinfra.host import Host
+
+testinfra_hosts = topology.backends("all")
+
+VARIABLES = {
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": {"api-server", "scheduler", "dag-processor", "triggerer", "cli"},
+    "AIRFLOW__CORE__FERNET_KEY": {"api-server", "scheduler", "dag-processor", "triggerer", "cli"},
+    "AIRFLOW__API_AUTH__JWT_SECRET": {"api-server", "scheduler", "cli"},
+    "AIRFLOW__API__SECRET_KEY": {"api-server", "triggerer", "worker", "cli"},
+    "AIRFLOW__CELERY__BROKER_URL": {"scheduler", "worker", "cli"},
+    "AIRFLOW__CELERY__RESULT_BACKEND": {"scheduler", "worker", "cli"},
+    "AIRFLOW_CONN_AIRFLOW_LOGS": {"api-server", "triggerer", "worker"},
+    "AIRFLOW__SENTRY__SENTRY_DSN": {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "cli"},
+}
+# Connects to a database with the password that the worker has for its results.
+CONNECT = """
+import re, sqlalchemy, sys
+url = re.search('RESULT_BACKEND="db.(.*)"', open("/etc/airflow/worker.env").read()).group(1)
+sqlalchemy.create_engine(url.rsplit("/", 1)[0] + "/" + sys.argv[1]).connect()
+"""
+
+
+def canaries() -> Iterator[tuple[str, str]]:
+    """Each secret as it is, as in a URL, and in base64 (without its last bytes, which depend on what follows)."""
+    for name in topology.secret_names():
+        value = str(topology.variables()[name])
+        yield name, value
+        yield name, quote(value, safe="")
+        yield name, base64.b64encode(value.encode()).decode()[: len(value) // 3 * 4]
+    yield "sentry_dsn", "canary-sentry-9f31"
+
+
+def hits(text: str) -> list[str]:
+    """Names of the secrets that a text holds."""
+    return sorted({name for name, value in canaries() if value in text})
+
+
+def test_the_search_finds_what_it_is_for() -> None:
+    assert len(topology.secret_names()) >= 8
+    secret = topology.variables()["airflow_database_password"]
+    assert hits(f"x {secret} y") == ["airflow_database_password"]
+    assert hits(f"postgresql://airflow:{quote(secret, safe='')}@store1") == ["airflow_database_password"]
+    assert hits("nothing") == []
+
+
+def test_environment_files_hold_what_the_matrix_says(host: Host) -> None:
+    extra = {"AIRFLOW__SENTRY__SENTRY_DSN"} - {"AIRFLOW__SENTRY__SENTRY_DSN" if "sentry" in configured() else ""}
+    for path in host.run("ls /etc/airflow/*.env").stdout.split():
+        component = Path(path).stem
+        names = {line.partition("=")[0] for line in host.file(path).content_string.splitlines()}
+        assert names == {name for name, holders in VARIABLES.items() if component in holders} - extra, path
+
+
+def configured() -> dict[str, object]:
+    result: dict[str, object] = topology.variable("airflow_config", {})
+    return result
+
+
+def test_a_worker_cannot_get_at_the_metadata(host: Host) -> None:
+    if host.check_output("hostname") not in topology.members("airflow_worker"):
+        return
+    pids = host.check_output("cat /sys/fs/cgroup/systemd/$(systemctl show -P ControlGroup airflow-worker)/cgroup.procs").split()
+    assert len(pids) > 1
+    for pid in pids:
+        environment = host.run(f"tr '\\0' '\\n' < /proc/{pid}/environ").stdout
+        assert not {"airflow_database_password", "airflow_jwt_secret", "airflow_fernet_key"} & set(hits(environment))
+    assert topology.python(host, CONNECT, "airflow_results").rc == 0
+    assert "no pg_hba.conf entry" in topology.python(host, CONNECT, "airflow").stderr
+
+
+def test_no_secret_in_units(host: Host) -> None:
+    anybody = host.run(
+        'runuser -u nobody -- sh -c \'systemctl show "*"; systemctl cat "airflow*" "redis*" "seaweedfs*" || true\''
+    )
+    assert "AIRFLOW_HOME" in anybody.stdout or "redis" in anybody.stdout
+    assert hits(anybody.stdout) == []
+
+
+def test_no_secret_in_the_journal_and_the_logs(host: Host) -> None:
+    printable = "tr -cd '\\11\\12\\40-\\176'"
+    assert hits(host.check_output(f"journalctl --no-pager --all --output=cat | {printable}")) == []
+    assert hits(host.check_output(f"find /var/log -type f ! -path '*/journal/*' -exec cat {{}} + | {printable}")) == []
+
+
+def test_no_secret_in_what_everybody_may_read(host: Host) -> None:
+    text = host.check_output(
+        "runuser -u nobody -- sh -c 'find /etc /opt/seaweedfs /usr/local /var/lib/airfield /tmp /var/tmp -type f -size -1M"
+        " -readable -exec cat {} + 2>/dev/null; true' | tr -d '\\0'"
+    )
+    assert hits(text) == []
+
+
+@pytest.mark.parametrize("name", ["command_lines", "ansible.log"])
+def test_no_secret_in_what_molecule_recorded(name: str) -> None:
+    """Command lines of every process since the hosts were bare, and Ansible's output with -vv --diff."""
+    record = topology.folder() / name
+    if topology.variable("testbed_name") == "demo":
+        assert not record.exists()
+        return
+    text = record.read_text(encoding="utf-8", errors="replace")
+    assert "airflow" in text
+    assert hits(text) == []

@@ -1,0 +1,156 @@
+"""Bad input is refused by one clear message that names host, variable and remedy, and no host is changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+import topology
+
+ALL = "scheduler1, web1, worker1, worker2, store1"
+
+
+def refused(*arguments: str) -> str:
+    """The message of a run that must fail without changing anything."""
+    run = topology.playbook(*arguments)
+    assert run.returncode != 0, run.stdout[-3000:]
+    changed = re.findall(r"^\S+ +: ok=.*changed=(\d+)", run.stdout, re.MULTILINE)
+    assert changed
+    assert set(changed) == {"0"}
+    assert len(re.findall(r"^fatal: ", run.stdout, re.MULTILINE)) == 1
+    message = " ".join(run.stdout.split())
+    assert "Remedy" in message
+    return message
+
+
+def extra(**variables: object) -> list[str]:
+    return ["--extra-vars", json.dumps(variables)]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (
+            {"airflow_config": {"core": {"paralelism": 4}}},
+            'variable airflow_config: [core] paralelism is not an option of Airflow 3.3.2. Did you mean "core.parallelism"?',
+        ),
+        (
+            {"airflow_config": {"webserver": {"base_url": "http://x"}}},
+            "[webserver] base_url is not an option of Airflow 3.3.2: it is now [api] base_url.",
+        ),
+        (
+            {"airflow_config": {"core": {"parallelism": "abc"}}},
+            "[core] parallelism must be of type int, it is 'abc'.",
+        ),
+        ({"airflow_uid": "abc"}, "variable airflow_uid: argument 'airflow_uid' is of type"),
+        ({"airflow_umask": 18}, "variable airflow_umask is 18, which is not four octal digits in quotes"),
+        (
+            {"airflow_wroker_concurrency": 4},
+            'variable airflow_wroker_concurrency is not one of Airfield\'s. Did you mean "airflow_worker_concurrency"?',
+        ),
+        ({"airflow_version": "3.1.0"}, "variable airflow_version: there is no lock for Airflow 3.1.0"),
+        ({"airflow_admin_password": "admin"}, "secret airflow_admin_password is publicly known"),
+        ({"airflow_jwt_secret": "short"}, "secret airflow_jwt_secret has 5 characters, at least 64 are needed"),
+        ({"airflow_fernet_key": "x" * 44}, "secret airflow_fernet_key is not a Fernet key"),
+        ({"airflow_broker_password": ""}, "secret airflow_broker_password is empty"),
+        ({"airflow_minimum_free_mb": 99999999}, "99999999 MB are needed"),
+        ({"airflow_worker_concurrency": 100000}, "MB of memory, its components need"),
+        (
+            {"airflow_database": {"host": "10.83.2.99"}},
+            "cannot reach the metadata database: tried TCP 10.83.2.99:5432 for 5 s",
+        ),
+        ({"airflow_broker": {"host": "10.83.2.31", "port": 6380}}, "cannot reach the broker: tried TCP 10.83.2.31:6380"),
+        (
+            {"airflow_logs": {"endpoint_url": "http://10.83.2.31:9"}},
+            "cannot reach the object store with the bucket airflow-logs: tried TCP 10.83.2.31:9",
+        ),
+        (
+            {"airflow_broker_url": "redis://:password-of-mine@no-such-host.invalid:6379/0"},
+            "cannot reach the broker: tried TCP no-such-host.invalid:6379",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_variable(variables: dict[str, object], expected: str) -> None:
+    message = refused(*extra(**variables))
+    assert expected in message
+    assert "worker1" in message
+
+
+def test_secret_is_not_shown_with_its_problem() -> None:
+    assert "tooshort-9f3" not in refused(*extra(airflow_jwt_secret="tooshort-9f3"))
+
+
+@pytest.fixture
+def inventory(tmp_path) -> Iterator[object]:
+    """Adds an inventory to the cluster's own; returns the arguments."""
+
+    def add(content: dict[str, object]) -> list[str]:
+        path = tmp_path / "more.yml"
+        path.write_text(json.dumps(content))
+        return ["--inventory", str(path)]
+
+    return add
+
+
+def test_unequal_secret(inventory) -> None:
+    message = refused(
+        *inventory({"all": {"hosts": {"worker2": {"airflow_api_secret_key": "another-key-0123456789abcdefghi"}}}})
+    )
+    assert "worker2: secret airflow_api_secret_key" in message
+    message = refused(*inventory({"all": {"hosts": {"worker2": {"airflow_api_secret_key": "0123456789" * 4}}}}))
+    assert "worker2: secret airflow_api_secret_key differs from that of scheduler1" in message
+
+
+def test_missing_secret_of_a_foreign_service(inventory) -> None:
+    message = refused(*extra(airflow_logs={"endpoint_url": "http://10.83.2.31:8333"}, groups={}))
+    assert message
+
+
+def test_typo_in_one_host(inventory) -> None:
+    message = refused(*inventory({"all": {"hosts": {"worker2": {"airflow_worker_queue": ["x"]}}}}))
+    assert 'worker2: variable airflow_worker_queue is not one of Airfield\'s. Did you mean "airflow_worker_queues"?' in message
+
+
+def test_empty_worker_group(tmp_path) -> None:
+    source = topology.INVENTORY / "hosts.yml"
+    text = re.sub(r"(airflow_worker:\n +hosts:)\n( +worker.*\n)+", r"\1 {}\n", source.read_text())
+    target = tmp_path / "inventory"
+    (target).mkdir()
+    (target / "hosts.yml").write_text(text)
+    (target / "group_vars").symlink_to(topology.INVENTORY / "group_vars")
+    run = topology.playbook("--inventory", str(target), "--limit", "all")
+    assert run.returncode != 0
+
+
+@pytest.fixture
+def worker2(connect):
+    host = connect("worker2")
+    yield host
+    host.check_output("rm -f /usr/local/bin/date")
+    host.check_output("test ! -e /etc/os-release.true || mv /etc/os-release.true /etc/os-release")
+
+
+def test_skewed_clock(worker2) -> None:
+    worker2.check_output(
+        'printf \'#!/bin/sh\\nexec /bin/date -d "5 seconds" "$@"\\n\' > /usr/local/bin/date; chmod +x /usr/local/bin/date'
+    )
+    message = refused()
+    assert re.search(r"worker2: its clock is \d\.\d s ahead of the controller's, at most 2 s", message)
+
+
+def test_unsupported_system(worker2) -> None:
+    worker2.check_output("cp --remove-destination $(readlink -f /etc/os-release) /etc/os-release.true")
+    worker2.check_output("sed 's/^VERSION_ID=.*/VERSION_ID=9/' /etc/os-release.true > /etc/os-release.new")
+    worker2.check_output("mv /etc/os-release.new /etc/os-release")
+    message = refused()
+    assert "worker2: runs debian 9 with Python 3.11, supported are: debian 12 with Python 3.11" in message
+
+
+def test_unreachable_host(connect) -> None:
+    host = connect("worker2")
+    host.check_output("systemd-run --on-active=25 systemctl start ssh; systemctl stop ssh.socket ssh 2>/dev/null; true")
+    run = topology.playbook()
+    assert run.returncode != 0

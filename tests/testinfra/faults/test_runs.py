@@ -1,0 +1,46 @@
+"""Runs on a converged cluster: check mode says nothing, and a URL is as good as a host."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import quote
+
+import topology
+
+
+def changes(*arguments: str) -> dict[str, int]:
+    run = topology.playbook(*arguments)
+    assert run.returncode == 0, run.stdout[-3000:]
+    return {host: int(count) for host, count in re.findall(r"^(\S+) +: ok=.*changed=(\d+)", run.stdout, re.MULTILINE)}
+
+
+def test_check_mode_and_diff_show_nothing() -> None:
+    run = topology.playbook("--check", "--diff")
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "changed: [" not in run.stdout
+    assert "+++ after" not in run.stdout
+    assert set(changes("--check").values()) == {0}
+
+
+def test_url_renders_what_host_and_password_render() -> None:
+    store = topology.members("redis")[0]
+    secrets = {name: quote(topology.variables()[f"airflow_{name}_password"], safe="") for name in ("database", "broker")}
+    result = quote(topology.variables()["airflow_result_backend_password"], safe="")
+    urls = {
+        "airflow_database_url": f"postgresql+psycopg2://airflow:{secrets['database']}@{store}:5432/airflow",
+        "airflow_result_backend_url": f"db+postgresql+psycopg2://airflow_results:{result}@{store}:5432/airflow_results",
+        "airflow_broker_url": f"redis://airflow:{secrets['broker']}@{store}:6379/0",
+    }
+    assert set(changes("--check", "--extra-vars", json.dumps(urls)).values()) == {0}
+
+
+def test_a_changed_option_restarts_only_who_reads_it() -> None:
+    assert changes("--check", "--extra-vars", '{"airflow_worker_concurrency": 3}') == {
+        "localhost": 0,
+        "scheduler1": 1,  # airflow.cfg alone
+        "web1": 1,
+        "store1": 0,
+        "worker1": 2,
+        "worker2": 2,
+    }

@@ -1,0 +1,173 @@
+"""The cluster under test: its inventory, its hosts, and its API as a user sees it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+import yaml
+from testinfra.backend.base import CommandResult
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = Path(os.environ.get("AIRFIELD_INVENTORY", ROOT / "inventories/demo"))
+OUTPUT = ROOT / "tests/output"
+# DAGs that nobody here wrote, and where they lie in the release.
+EXAMPLES = {
+    "example_bash_operator": "providers/standard/example_dags",
+    "example_task_group": "example_dags",
+    "example_time_delta_sensor_async": "example_dags",  # deferrable
+    "example_xcom": "example_dags",
+}
+T = TypeVar("T")
+
+
+@functools.cache
+def inventory() -> dict[str, Any]:
+    """The inventory as Ansible reads it, untemplated."""
+    command = ["ansible-inventory", "--inventory", str(INVENTORY), "--list"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    result: dict[str, Any] = json.loads(answer.stdout)
+    return result
+
+
+def members(*groups: str) -> list[str]:
+    """Names of the hosts in any of the groups, in the inventory's order."""
+    found: list[str] = []
+    for group in groups:
+        body = inventory().get(group, {})
+        found += body.get("hosts", []) + members(*body.get("children", []))
+    return list(dict.fromkeys(found))
+
+
+def backends(*groups: str) -> list[str]:
+    """The hosts of the groups for `testinfra_hosts`: over SSH, as root through sudo, as Ansible gets there."""
+    return [f"ssh://{name}?ssh_config={ssh_config()}&sudo=True" for name in members(*groups)]
+
+
+@functools.cache
+def variables() -> dict[str, Any]:
+    """The inventory's variables for all hosts, the generated secrets among them, untemplated."""
+    merged: dict[str, Any] = {}
+    for path in sorted((INVENTORY / "group_vars/all").glob("*.yml")):
+        merged |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    return merged
+
+
+def variable(name: str, default: Any = None) -> Any:
+    """A variable as the inventory sets it for all hosts."""
+    return variables().get(name, default)
+
+
+def address(host: str) -> str:
+    """The address of a host."""
+    result: str = inventory()["_meta"]["hostvars"][host]["ansible_host"]
+    return result
+
+
+def folder() -> Path:
+    """What the testbed keeps for this cluster."""
+    return ROOT / ".testbed" / variables()["testbed_name"]
+
+
+def ssh_config() -> Path:
+    """SSH's configuration for the hosts."""
+    return folder() / "ssh_config"
+
+
+def secret_names() -> list[str]:
+    """The inventory's variables whose values must appear nowhere but where they are used."""
+    return sorted(
+        name
+        for name in variables()
+        if name.endswith(("_password", "_secret", "_secret_key", "_fernet_key")) and name.startswith("airflow_")
+    )
+
+
+def playbook(*arguments: str, path: str = "site.yml", check: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on the cluster, from the clone, as its user would."""
+    command = ["ansible-playbook", "--inventory", str(INVENTORY), path, *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
+    return subprocess.run(command, check=check, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def python(host: Host, code: str, *arguments: str) -> CommandResult:
+    """Run code with the release's Python on a host; secrets it reads there, as command lines are no place for them."""
+    return host.run(shlex.join(["/opt/airflow/current/bin/python", "-c", code, *arguments]))
+
+
+def wait_for(what: str, check: Callable[[], T | None], timeout: float = 120, pause: float = 0.5) -> T:
+    """The first true answer of a check; fails the test where there is none within the time (seconds)."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {timeout:g} s in vain: {what}"
+        time.sleep(pause)
+
+
+class Api:
+    """Airflow's REST API, as the first administrator uses it over the network."""
+
+    def __init__(self) -> None:
+        self.url = f"http://{address(members('airflow_webserver')[0])}:8080"
+        self.session = requests.Session()
+        login = {
+            "username": variable("airflow_admin_username", "admin"),
+            "password": variables()["airflow_admin_password"],
+        }
+        answer = self.session.post(f"{self.url}/auth/token", json=login, timeout=30)
+        assert answer.status_code == 201, answer.text
+        self.session.headers["Authorization"] = "Bearer " + answer.json()["access_token"]
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """The decoded answer to a request below /api/v2; any but a 2xx fails the test."""
+        answer = self.session.request(method, f"{self.url}/api/v2{path}", timeout=60, **arguments)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    def knows(self, dag: str) -> bool:
+        """Whether the DAG processor has brought this DAG in."""
+        return bool(self.session.get(f"{self.url}/api/v2/dags/{dag}", timeout=60).ok)
+
+    def trigger(self, dag: str, **conf: Any) -> str:
+        """Start a run of a DAG; returns the run's id."""
+        wait_for(f"DAG {dag} in the API", lambda: self.knows(dag))
+        self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
+        run = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        return str(run["dag_run_id"])
+
+    def state(self, dag: str, run: str) -> str:
+        """The state of a run."""
+        return str(self.call("GET", f"/dags/{dag}/dagRuns/{run}")["state"])
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        answer: list[dict[str, Any]] = self.call("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return answer
+
+    def finish(self, dag: str, run: str, timeout: float = 240) -> list[dict[str, Any]]:
+        """Wait until a run has succeeded; returns its task instances."""
+
+        def ended() -> bool:
+            state = self.state(dag, run)
+            assert state != "failed", [(task["task_id"], task["state"]) for task in self.tasks(dag, run)]
+            return state == "success"
+
+        wait_for(f"run {run} of {dag} to succeed", ended, timeout)
+        return self.tasks(dag, run)
+
+    def log(self, dag: str, run: str, task: dict[str, Any]) -> str:
+        """The text of the log of a task's last try, with its sources."""
+        path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+        answer = self.call("GET", path, params={"map_index": task["map_index"], "full_content": True})
+        return "\n".join(str(row.get("event", row)) if isinstance(row, dict) else str(row) for row in answer["content"])
