@@ -38,6 +38,7 @@ class ActionModule(ActionBase):
                 "extra_packages": {"type": "bool", "required": True},
                 "disks": {"type": "dict", "required": True},
                 "memory_mb": {"type": "int", "required": True},
+                "clock_offsets": {"type": "dict", "required": True},
                 "clock_skew": {"type": "float", "required": True},
                 "topology": {"type": "list", "elements": "str", "required": True},
             }
@@ -59,7 +60,7 @@ class ActionModule(ActionBase):
             declared = json.loads(Path(given["catalogue_file"]).read_text(encoding="utf-8"))
             problems += precheck.option_problems(given["options"], declared, given["extra_packages"])
         problems += precheck.scarce_resources(facts, given["disks"], given["memory_mb"])
-        problems += precheck.skewed_clock(facts, given["clock_skew"])
+        problems += precheck.skewed_clock(host, given["clock_offsets"], given["clock_skew"])
         problems += precheck.unreachable_services(facts)
         result.update(changed=False, problems=problems)
         return result

@@ -203,7 +203,7 @@ units:
   returned: always
   type: list
   elements: str
-unreachable:
+unanswered:
   description: Those of O(connect) that did not answer, each with what was tried and what came of it.
   returned: always
   type: list
@@ -319,7 +319,7 @@ def unresolvable(names):
     return missing
 
 
-def unreachable(services, timeout):
+def unanswered(services, timeout):
     """What of the services does not accept a connection, with what was tried."""
     failed = []
     for service in services:
@@ -427,7 +427,7 @@ def main():
         "units": sorted(
             os.path.basename(path)[: -len(".service")] for path in glob.glob("/etc/systemd/system/airflow-*.service")
         ),
-        "unreachable": unreachable(params["connect"], params["timeout"]),
+        "unanswered": unanswered(params["connect"], params["timeout"]),
         "unresolvable": unresolvable(params["resolve"]),
     }
     if params["database"]:

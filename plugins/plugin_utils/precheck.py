@@ -9,6 +9,7 @@ them ever holds the value of a secret.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,15 +123,21 @@ def scarce_resources(facts: Mapping[str, Any], disks: Mapping[str, int], memory_
     return problems
 
 
-def skewed_clock(facts: Mapping[str, Any], most: float) -> list[str]:
-    """A clock away from the controller's: signatures and tokens then fail hours later, far from the cause."""
-    offset = facts["clock_offset"]
-    if abs(offset) <= most:
+def skewed_clock(host: str, offsets: Mapping[str, float], most: float) -> list[str]:
+    """A clock away from the other hosts': signatures and tokens then fail hours later, far from the cause.
+
+    The controller only carries the measurement; its own clock may be wrong.
+    """
+    middle = statistics.median_low(offsets.values())
+    worst = max(offsets, key=lambda name: abs(offsets[name] - middle))
+    offset = offsets[host] - middle
+    apart = max(offsets.values()) - min(offsets.values())
+    if abs(offset) <= most and not (apart > most and host == worst):
         return []
     word = "ahead of" if offset > 0 else "behind"
     return [
-        f"its clock is {abs(offset):.1f} s {word} the controller's, at most {most:g} s (airflow_maximum_clock_skew) are "
-        f"allowed. Remedy: set up time synchronisation (systemd-timesyncd or chrony) on this host and the controller."
+        f"its clock is {abs(offset):.1f} s {word} the other hosts', at most {most:g} s (airflow_maximum_clock_skew) are "
+        f"allowed between any two. Remedy: set up time synchronisation (systemd-timesyncd or chrony) on all hosts."
     ]
 
 
@@ -142,7 +149,7 @@ def unreachable_services(facts: Mapping[str, Any]) -> list[str]:
     ] + [
         f"cannot reach the {failure}. Remedy: correct the host, port or firewall; see airflow_database, airflow_broker, "
         f"airflow_result_backend and airflow_logs."
-        for failure in facts["unreachable"]
+        for failure in facts["unanswered"]
     ]
 
 

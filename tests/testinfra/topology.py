@@ -92,11 +92,11 @@ def secret_names() -> list[str]:
     )
 
 
-def playbook(*arguments: str, path: str = "site.yml", check: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run a playbook on the cluster, from the clone, as its user would."""
-    command = ["ansible-playbook", "--inventory", str(INVENTORY), path, *arguments]
+def playbook(*arguments: str, inventory: Path = INVENTORY) -> subprocess.CompletedProcess[str]:
+    """Run site.yml on the cluster, from the clone, as its user would."""
+    command = ["ansible-playbook", "--inventory", str(inventory), "site.yml", *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
-    return subprocess.run(command, check=check, capture_output=True, text=True, cwd=ROOT, env=environment)
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 def python(host: Host, code: str, *arguments: str) -> CommandResult:
