@@ -29,6 +29,7 @@ lint: $(VENV) ## Check style and types
 	ruff format --check .
 	mypy
 	yamllint --strict .
+	shellcheck $$(git ls-files '*.sh' .ci/run)
 	ansible-lint
 
 unit: $(VENV) ## Test the plugins on their own

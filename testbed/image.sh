@@ -21,6 +21,7 @@ fi
 if ! docker image inspect "$base" >/dev/null 2>&1; then
   echo "image: building the base of Debian $suite with mmdebstrap"
   "$here/apt.sh" mmdebstrap
+  # shellcheck disable=SC2016 # mmdebstrap's shell expands it
   # A file between the two: a failing import would make a piped mmdebstrap HUP this script's process group.
   mmdebstrap --quiet --variant=apt --components=main --include=ca-certificates \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \

@@ -18,7 +18,9 @@ if [ "$name" != --caches ]; then
   mapfile -t containers < <(docker ps --all --quiet --filter "label=airfield.testbed=$name")
   FORCE=1 remove container "${containers[@]}"
   mapfile -t networks < <(docker network ls --quiet --filter "name=^airfield-$name$")
-  remove network "${networks[@]}"
+  # Docker can miscount the endpoints of containers that end at once, until its daemon restarts. Such a network is empty,
+  # and the next testbed of this name uses it again.
+  remove network "${networks[@]}" || [ "$(docker network inspect --format '{{len .Containers}}' "${networks[@]}")" = 0 ]
 elif [ -z "$(docker ps --all --quiet --filter label=owner=airfield)" ]; then
   mapfile -t images < <(docker images --quiet --filter 'reference=airfield-*' | sort -u)
   FORCE=1 remove image "${images[@]}"

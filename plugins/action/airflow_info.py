@@ -1,7 +1,7 @@
 """Action plugin of the airflow_info module: adds how far the host's clock is from the controller's."""
 
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Find what is wrong with the inventory and a host, before anything is changed."""
 
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
+        dummy, given = self.validate_argument_spec(
             argument_spec={
                 "facts": {"type": "dict", "required": True},
                 "platforms": {"type": "list", "elements": "dict", "required": True},

@@ -1,7 +1,7 @@
 """Add the secrets that an inventory lacks to its own secrets file, on the controller."""
 
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        dummy, arguments = self.validate_argument_spec(
             argument_spec={"path": {"type": "path", "required": True}, "secrets": {"type": "dict", "required": True}}
         )
         missing = {name: kind for name, kind in arguments["secrets"].items() if name not in (task_vars or {})}

@@ -4,7 +4,7 @@ A catalogue is the JSON document that roles/airflow/files/describe_release.py ma
 """
 
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
@@ -328,7 +328,14 @@ def main():
             "environment_file": {"type": "path"},
             "environment": {"type": "dict", "no_log": True},
             "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_OPTIONS},
-            "secret_files": {"type": "list", "elements": "dict", "default": [], "options": SECRET_FILE_OPTIONS},
+            # Its suboption content is what must not be shown.
+            "secret_files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": SECRET_FILE_OPTIONS,
+                "no_log": False,
+            },
             "inputs": {"type": "dict", "default": {}},
             "health": {
                 "type": "dict",

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
@@ -73,8 +73,9 @@ from ansible_collections.airfield.metal.plugins.module_utils.systemd import jour
 try:
     from celery import Celery
 except ImportError:
-    Celery = None
     CELERY_ERROR = traceback.format_exc()
+else:
+    CELERY_ERROR = ""
 
 
 def consumed_queues(app, node):
@@ -98,7 +99,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    if Celery is None:
+    if CELERY_ERROR:
         module.fail_json(msg=missing_required_lib("celery"), exception=CELERY_ERROR)
     params = module.params
     app = Celery(broker=params["broker_url"])

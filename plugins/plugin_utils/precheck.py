@@ -5,7 +5,7 @@ them ever holds the value of a secret.
 """
 
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 

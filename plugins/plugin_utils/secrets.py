@@ -1,7 +1,7 @@
 """Secrets of a cluster: how each kind is generated, and what makes one unfit."""
 
 # Copyright: (c) 2026, The Airfield developers
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ URL_SAFE = string.ascii_letters + string.digits
 
 def random_text(length: int) -> str:
     """Letters and digits, about 6 bits each: they need no quoting anywhere."""
-    return "".join(secrets.choice(URL_SAFE) for _ in range(length))
+    return "".join(secrets.choice(URL_SAFE) for dummy in range(length))
 
 
 def random_fernet_key() -> str:

@@ -65,7 +65,7 @@ def read_moved(options: dict[str, dict[str, Any]]) -> dict[str, str | None]:
 
     moved: dict[str, str | None] = {
         f"{section}.{option}": f"{new_section}.{new_option}"
-        for (new_section, new_option), (section, option, _) in conf.deprecated_options.items()
+        for (new_section, new_option), (section, option, since) in conf.deprecated_options.items()
     }
     for change in CONFIGS_CHANGES:
         name = f"{change.config.section}.{change.config.option}"

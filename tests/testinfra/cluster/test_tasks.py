@@ -113,7 +113,7 @@ def test_log_of_a_running_task_can_be_read(running, api: topology.Api, stored) -
 
 def test_running_task_survives_45_seconds_without_web_server(running, api: topology.Api, connect) -> None:
     """With Airflow's defaults the task is killed after 37 s."""
-    run, _, release = running
+    run, task, release = running
     web = connect(topology.members("airflow_webserver")[0])
     web.check_output("systemctl stop airflow-api-server")
     stopped = float(web.check_output("date +%s"))
