@@ -75,9 +75,9 @@ def test_examples_of_airflow_run_and_leave_their_logs_in_the_bucket(dag: str, ap
     for task in tasks:
         key = log_key(dag, run, task)
         topology.wait_for(f"object {key}", lambda key=key: stored(key), 30)
-        assert f"s3://airflow-logs/{key}" in api.log(dag, run, task)
         local = connect(task["hostname"]).file(f"/var/log/airflow/{key.removeprefix('cluster/')}")
         topology.wait_for(f"{local.path} to leave the worker", lambda local=local: not local.exists, 30)
+        assert f"s3://airflow-logs/{key}" in api.log(dag, run, task)
 
 
 @pytest.fixture
