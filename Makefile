@@ -53,7 +53,7 @@ docs: $(VENV) ## Write docs/reference.md anew
 	docs/reference.py
 
 clean: demo-down ## Remove what make has made, the demo included
-	rm -rf .venv .testbed .ansible build tests/output
+	rm -rf .venv .testbed .ansible .cache build tests/output
 
 # Python's venv module is a package of its own on Debian.
 $(VENV): requirements.lock

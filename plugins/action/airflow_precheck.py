@@ -34,6 +34,7 @@ class ActionModule(ActionBase):
                 "generated": {"type": "list", "elements": "str", "required": True},
                 "reference": {"type": "str", "required": True},
                 "options": {"type": "dict", "required": True},
+                "variables": {"type": "dict", "required": True},
                 "catalogue_file": {"type": "path", "required": True},
                 "extra_packages": {"type": "bool", "required": True},
                 "disks": {"type": "dict", "required": True},
@@ -56,6 +57,7 @@ class ActionModule(ActionBase):
         problems += precheck.unequal_secrets(
             values, self._secrets_of(given["reference"], given["secrets"], task_vars), given["secrets"], given["reference"]
         )
+        problems += precheck.misplaced_options(given["options"], given["variables"])
         if given["version"] in given["versions"]:
             declared = json.loads(Path(given["catalogue_file"]).read_text(encoding="utf-8"))
             problems += precheck.option_problems(given["options"], declared, given["extra_packages"])

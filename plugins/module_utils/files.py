@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 
@@ -49,9 +50,12 @@ def ensure_file(module, path, content, mode="0644", owner="root", group="root"):
     if before == content:
         return set_attributes(module, path, mode, owner, group)
     if not module.check_mode:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        folder = os.path.dirname(path)
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        for leftover in glob.glob(os.path.join(glob.escape(folder), ".airfield-*")):
+            os.unlink(leftover)  # of a run that was killed
         # Beside its destination and closed to others from its first byte; complete when it gets its name.
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".airfield-")
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".airfield-")
         module.add_cleanup_file(temporary)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(content)

@@ -49,6 +49,10 @@ options:
     description: The operator's options for airflow.cfg, as section, then option, then value.
     type: dict
     required: true
+  variables:
+    description: Options that must not be in O(options), as C(section.option), each with the variable to set instead.
+    type: dict
+    required: true
   catalogue_file:
     description: JSON file on the controller that says which options O(version) has.
     type: path

@@ -165,6 +165,17 @@ def option_problems(options: Mapping[str, Any], declared: Mapping[str, Any], ext
     ]
 
 
+def misplaced_options(options: Mapping[str, Any], variables: Mapping[str, str]) -> list[str]:
+    """Options that have a variable of their own, which gives them to the components that need them and to no other."""
+    given = {f"{section}.{option}" for section, body in options.items() if isinstance(body, Mapping) for option in body}
+    return [
+        "variable airflow_config: [{}] {} would reach every component. Remedy: set {} instead.".format(
+            *name.split(".", 1), variables[name]
+        )
+        for name in sorted(given & set(variables))
+    ]
+
+
 def report(problems_by_host: Mapping[str, list[str]]) -> str:
     """All problems of all hosts as one text; one that several hosts share is named once."""
     hosts_by_problem: dict[str, list[str]] = {}

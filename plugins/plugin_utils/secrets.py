@@ -67,7 +67,7 @@ def length_problem(minimum: int) -> Callable[[str], str]:
     def check(value: str) -> str:
         if len(value) < minimum:
             return f"has {len(value)} characters, at least {minimum} are needed"
-        if len(set(value)) < 5:
+        if len(set(value)) < min(5, minimum):
             return f"consists of only {len(set(value))} different characters"
         return ""
 

@@ -61,7 +61,7 @@ def test_release_is_compiled_and_closed_to_its_user(host: Host) -> None:
         ("/opt/airflow/dags/current", 0o755, "root", "root"),
         ("/opt/airflow/releases", 0o755, "root", "root"),
         ("/var/lib/airflow", 0o750, "airflow", "airflow"),
-        ("/var/log/airflow", 0o755, "airflow", "airflow"),
+        ("/var/log/airflow", 0o750, "airflow", "airflow"),
         ("/var/lib/airfield", 0o755, "root", "root"),
     ],
 )

@@ -48,6 +48,10 @@ def extra(**variables: object) -> list[str]:
             {"airflow_config": {"core": {"parallelism": "abc"}}},
             "[core] parallelism must be of type int, it is 'abc'.",
         ),
+        (
+            {"airflow_config": {"database": {"sql_alchemy_conn": "postgresql://x"}}},
+            "[database] sql_alchemy_conn would reach every component. Remedy: set airflow_database_url instead.",
+        ),
         ({"airflow_uid": "abc"}, "variable airflow_uid: argument 'airflow_uid' is of type"),
         ({"airflow_umask": 18}, "variable airflow_umask is 18, which is not four octal digits in quotes"),
         (
