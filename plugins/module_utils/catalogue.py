@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 BOOLEANS = ("t", "true", "1", "f", "false", "0")
 
 
-def render_value(value):
+def render_value(value: Any) -> str:
     """An option's value as Airflow's parser reads it; YAML's true becomes True, a list or dict becomes JSON."""
     if isinstance(value, (list, dict)):
         return json.dumps(value, sort_keys=True)
     return str(value)
 
 
-def has_type(value, kind):
+def has_type(value: Any, kind: str) -> bool:
     """Whether Airflow's getint, getfloat or getboolean would accept the value."""
     text = render_value(value).strip()
     try:
@@ -36,13 +38,13 @@ def has_type(value, kind):
     return True
 
 
-def suggest(name, names):
+def suggest(name: str, names: Iterable[str]) -> str:
     """The nearest of the names, as the end of a message; empty where none is near."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     return f' Did you mean "{near[0]}"?' if near else ""
 
 
-def find_problems(options, catalogue, unknown_sections=False):
+def find_problems(options: Mapping[str, Any], catalogue: Mapping[str, Any], unknown_sections: bool = False) -> list[str]:
     """What Airflow would not understand of the options, one sentence each.
 
     :arg options: section -> option -> value.
@@ -67,9 +69,7 @@ def find_problems(options, catalogue, unknown_sections=False):
                     )
             elif name in catalogue["moved"]:
                 new = catalogue["moved"][name]
-                where = (
-                    "it is now [{}] {}.".format(*new.split(".", 1)) if new else "it was removed and has no successor."
-                )
+                where = "it is now [{}] {}.".format(*new.split(".", 1)) if new else "it was removed and has no successor."
                 problems.append(
                     "[{}] {} is not an option of Airflow {}: {}".format(section, option, catalogue["airflow"], where)
                 )
@@ -81,14 +81,17 @@ def find_problems(options, catalogue, unknown_sections=False):
     return problems
 
 
-def is_sensitive(section, option, catalogue):
+def is_sensitive(section: str, option: str, catalogue: Mapping[str, Any]) -> bool:
     """Whether Airflow itself treats the option's value as a secret."""
     return bool(catalogue["options"].get(section, {}).get(option, {}).get("sensitive"))
 
 
-def split_sensitive(options, catalogue):
+def split_sensitive(
+    options: Mapping[str, Mapping[str, Any]], catalogue: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Part options into those for airflow.cfg and those for an environment file (as AIRFLOW__SECTION__OPTION)."""
-    plain, environment = {}, {}
+    plain: dict[str, dict[str, Any]] = {}
+    environment: dict[str, str] = {}
     for section, body in options.items():
         for option, value in body.items():
             if is_sensitive(section, option, catalogue):
@@ -98,12 +101,12 @@ def split_sensitive(options, catalogue):
     return plain, environment
 
 
-def variable_name(section, option):
+def variable_name(section: str, option: str) -> str:
     """The environment variable that sets an option."""
     return "AIRFLOW__{}__{}".format(section.upper().replace(".", "_"), option.upper())
 
 
-def render(options):
+def render(options: Mapping[str, Mapping[str, Any]]) -> str:
     """The text of airflow.cfg: sections and options sorted, `%` doubled for Airflow's parser."""
     lines = ["# Managed by Airfield: set options in the inventory, under airflow_config."]
     for section in sorted(options):

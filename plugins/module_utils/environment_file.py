@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.airfield.metal.plugins.module_utils.files import text_diff
 
 
-def render(variables):
+def render(variables: Mapping[str, Any]) -> str:
     """The text of an environment file; systemd reads every value back unchanged.
 
     >>> render({"B": 'a"$b', "A": 1})
@@ -20,13 +22,13 @@ def render(variables):
     return "".join('{}="{}"\n'.format(*row) for row in rows)
 
 
-def parse(text):
+def parse(text: str | None) -> dict[str, str]:
     """The variables in a text that `render` made."""
     rows = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', text or "", re.MULTILINE)
     return {name: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for name, value in rows}
 
 
-def names_diff(path, text, after):
+def names_diff(path: str, text: str | None, after: Mapping[str, Any]) -> list[dict[str, str]]:
     """An entry of a module's diff that shows the names whose values change, and no value."""
     before = parse(text)
     after = {name: str(value) for name, value in after.items()}

@@ -8,9 +8,12 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
 
 # Suboptions of a module's list of files.
-FILE_OPTIONS = {
+FILE_OPTIONS: dict[str, dict[str, Any]] = {
     "path": {"type": "path", "required": True},
     "content": {"type": "str", "required": True},
     "owner": {"type": "str", "default": "root"},
@@ -19,7 +22,7 @@ FILE_OPTIONS = {
 }
 
 
-def read_text(path):
+def read_text(path: str) -> str | None:
     """The content of a file, or None where there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -28,13 +31,13 @@ def read_text(path):
         return None
 
 
-def set_attributes(module, path, mode, owner, group):
+def set_attributes(module: AnsibleModule, path: str, mode: str, owner: str, group: str) -> bool:
     """Bring mode and owner of an existing path; returns whether they differed."""
     wanted = {"path": path, "mode": mode, "owner": owner, "group": group, "secontext": [None, None, None], "attributes": None}
     return module.set_fs_attributes_if_different(wanted, False)
 
 
-def ensure_folder(module, path, mode="0755", owner="root", group="root"):
+def ensure_folder(module: AnsibleModule, path: str, mode: str = "0755", owner: str = "root", group: str = "root") -> bool:
     """Bring a folder, and those above it, into being; returns whether anything differed."""
     if os.path.isdir(path):
         return set_attributes(module, path, mode, owner, group)
@@ -44,7 +47,9 @@ def ensure_folder(module, path, mode="0755", owner="root", group="root"):
     return True
 
 
-def ensure_file(module, path, content, mode="0644", owner="root", group="root"):
+def ensure_file(
+    module: AnsibleModule, path: str, content: str, mode: str = "0644", owner: str = "root", group: str = "root"
+) -> bool:
     """Bring a file to this content, mode and owner in one step; returns whether anything differed."""
     before = read_text(path)
     if before == content:
@@ -65,7 +70,7 @@ def ensure_file(module, path, content, mode="0644", owner="root", group="root"):
     return True
 
 
-def text_diff(path, before, after):
+def text_diff(path: str, before: str | None, after: str) -> list[dict[str, str]]:
     """An entry of a module's diff; empty where there is no difference."""
     if before == after:
         return []

@@ -5,22 +5,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ansible.module_utils.basic import AnsibleModule
+
 PROPERTIES = ("LoadState", "ActiveState", "SubState", "NeedDaemonReload", "UnitFileState", "Result")
 
 
-def show(module, unit, properties=PROPERTIES):
+def show(module: AnsibleModule, unit: str, properties: Iterable[str] = PROPERTIES) -> dict[str, str]:
     """Properties of a unit as systemd knows them now, all as strings."""
     command = ["systemctl", "show", unit, "--property", ",".join(properties)]
     rc, stdout, stderr = module.run_command(command, check_rc=True)
     return dict(line.partition("=")[::2] for line in stdout.splitlines() if "=" in line)
 
 
-def systemctl(module, *arguments):
+def systemctl(module: AnsibleModule, *arguments: str) -> None:
     """Run systemctl; fails the module with its message where it fails."""
     module.run_command(["systemctl", *arguments], check_rc=True)
 
 
-def journal_tail(module, unit, lines=30, secrets=()):
+def journal_tail(module: AnsibleModule, unit: str, lines: int = 30, secrets: Iterable[str] = ()) -> str:
     """The last lines of a unit's journal, with the given secrets struck out."""
     command = ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "cat"]
     rc, stdout, stderr = module.run_command(command)

@@ -98,6 +98,7 @@ path:
 
 import json
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, environment_file
@@ -110,7 +111,7 @@ from ansible_collections.airfield.metal.plugins.module_utils.files import (
 )
 
 
-def find_problems(options, release, path):
+def find_problems(options: dict[str, Any], release: str, path: str) -> list[str]:
     """What the installed release would not accept in airflow.cfg; nothing where there is no release yet."""
     description = read_text(os.path.join(release, "airfield.json"))
     if description is None:
@@ -122,7 +123,7 @@ def find_problems(options, release, path):
     ]
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "options": {"type": "dict", "required": True},

@@ -222,6 +222,8 @@ import os
 import platform
 import pwd
 import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils import environment_file
@@ -251,7 +253,7 @@ print(json.dumps(result))
 """
 
 
-def distribution():
+def distribution() -> dict[str, str]:
     """ID and VERSION_ID of the operating system."""
     rows = {}
     with open("/etc/os-release", encoding="utf-8") as stream:
@@ -261,7 +263,7 @@ def distribution():
     return {"id": rows.get("ID", ""), "version": rows.get("VERSION_ID", "")}
 
 
-def look_up_account(name, groups):
+def look_up_account(name: str, groups: Iterable[str]) -> dict[str, Any]:
     """Numbers and group of a user, and those of the groups that it is not in."""
     try:
         user = pwd.getpwnam(name)
@@ -273,11 +275,11 @@ def look_up_account(name, groups):
     return {"uid": user.pw_uid, "gid": user.pw_gid, "group": group, "missing_groups": missing}
 
 
-def memory_mb():
+def memory_mb() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 
-def free_mb(path):
+def free_mb(path: str) -> int:
     """Free space for root in the file system that a path is, or will be, on."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -285,7 +287,7 @@ def free_mb(path):
     return status.f_bavail * status.f_frsize // 2**20
 
 
-def installed_packages(names, status="/var/lib/dpkg/status"):
+def installed_packages(names: Iterable[str], status: str = "/var/lib/dpkg/status") -> list[str]:
     """Those of the names that dpkg has installed; reads its database, as starting dpkg-query costs more."""
     wanted, found, name = set(names), [], ""
     if not wanted:
@@ -299,7 +301,7 @@ def installed_packages(names, status="/var/lib/dpkg/status"):
     return found
 
 
-def own_address():
+def own_address() -> str:
     """Address of the interface with the default route; a UDP socket that is connected but sends nothing tells."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -309,7 +311,7 @@ def own_address():
             return ""
 
 
-def unresolvable(names):
+def unresolvable(names: Iterable[str]) -> list[str]:
     missing = []
     for name in names:
         try:
@@ -319,7 +321,7 @@ def unresolvable(names):
     return missing
 
 
-def unanswered(services, timeout):
+def unanswered(services: Iterable[Mapping[str, Any]], timeout: int) -> list[str]:
     """What of the services does not accept a connection, with what was tried."""
     failed = []
     for service in services:
@@ -330,14 +332,14 @@ def unanswered(services, timeout):
     return failed
 
 
-def timezone():
+def timezone() -> str:
     try:
         return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
     except OSError:
         return ""
 
 
-def service_states(module, patterns):
+def service_states(module: AnsibleModule, patterns: list[str]) -> dict[str, str]:
     """Active state of the loaded services that match."""
     if not patterns:
         return {}
@@ -347,14 +349,14 @@ def service_states(module, patterns):
     return {row[0][: -len(".service")]: row[2] for row in rows if row[1] == "loaded"}
 
 
-def link_target(path):
+def link_target(path: str) -> str:
     try:
         return os.readlink(path)
     except OSError:
         return ""
 
 
-def probe_database(module, params):
+def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str, Any]:
     """State of the metadata database, by the release's own drivers."""
     description = os.path.join(params["release"], "airfield.json")
     if not os.path.exists(description) or not os.path.exists(params["environment_file"]):
@@ -374,7 +376,7 @@ def probe_database(module, params):
         return {"error": stderr.replace(secrets[name], "********"), "revisions": {}, "users": 0, "migrated": False}
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "packages": {"type": "list", "elements": "str", "default": []},

@@ -103,10 +103,10 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 
 
-def releases_in_use(base, proc="/proc"):
+def releases_in_use(base: str, proc: str = "/proc") -> set[str]:
     """Releases that a running process has files of in its memory, such as a task that outlives a switch."""
     prefix = base + "/releases/"
-    used = set()
+    used: set[str] = set()
     for path in glob.glob(proc + "/[0-9]*/maps"):
         try:
             with open(path, encoding="utf-8", errors="replace") as stream:
@@ -119,42 +119,44 @@ def releases_in_use(base, proc="/proc"):
 class Release:
     """One release on this host."""
 
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
         self.base = self.params["base"]
         self.path = os.path.join(self.base, "releases", self.params["id"])
         self.mark = os.path.join(self.path, ".complete")
 
-    def run(self, *command, **environment):
+    def run(self, *command: str, **environment: str) -> str:
         """Run a command with the caller's environment variables; fails the module where it fails."""
         variables = {name: str(value) for name, value in self.params["environment"].items()}
         variables.update(environment)
         rc, stdout, stderr = self.module.run_command(list(command), check_rc=True, environ_update=variables)
         return stdout
 
-    def write(self, name, text):
+    def write(self, name: str, text: str) -> None:
         with open(os.path.join(self.path, name), "w", encoding="utf-8") as stream:
             stream.write(text)
 
-    def complete(self):
+    def complete(self) -> None:
         self.write(".complete", "")
         os.chmod(self.path, 0o755)  # noqa: S103 - read by the services' user, who is another
 
-    def install_uv(self, folder):
+    def install_uv(self, folder: str) -> str:
         """uv at the version and hash of the lock, in a folder of its own; returns the program."""
         self.run("/usr/bin/python3", "-m", "venv", folder)
         # pip, unlike uv, takes no hashes from constraints.
         with open(self.params["lock"], encoding="utf-8") as stream:
-            pin = re.search(r"^uv==(.*\\\n)*.*", stream.read(), re.MULTILINE).group()
+            pins = re.findall(r"^uv==(?:.*\\\n)*.*", stream.read(), re.MULTILINE)
+        if not pins:
+            self.module.fail_json(msg="The lock {} does not pin uv, which builds the release.".format(self.params["lock"]))
         requirements = os.path.join(folder, "uv.txt")
         with open(requirements, "w", encoding="utf-8") as stream:
-            stream.write(pin)
+            stream.write(pins[0])
         pip = [os.path.join(folder, "bin/pip"), "--disable-pip-version-check", "install", "--quiet", "--require-hashes"]
         self.run(*pip, "--requirement", requirements)
         return os.path.join(folder, "bin/uv")
 
-    def build(self):
+    def build(self) -> bool:
         if os.path.exists(self.mark):
             return False
         if self.module.check_mode:
@@ -181,7 +183,7 @@ class Release:
         self.complete()
         return True
 
-    def pack(self):
+    def pack(self) -> bool:
         archive = self.params["archive"]
         if os.path.exists(archive):
             return False
@@ -194,7 +196,7 @@ class Release:
             os.rename(partial, archive)
         return True
 
-    def unpack(self):
+    def unpack(self) -> bool:
         if os.path.exists(self.mark):
             return False
         if not self.module.check_mode:
@@ -205,7 +207,7 @@ class Release:
             os.unlink(self.params["archive"])
         return True
 
-    def switch(self):
+    def switch(self) -> tuple[bool, dict[str, str]]:
         link = os.path.join(self.base, "current")
         before = os.readlink(link) if os.path.islink(link) else ""
         after = os.path.join("releases", self.params["id"])
@@ -221,7 +223,7 @@ class Release:
             os.rename(temporary, link)
         return True, {"before": f"current -> {before}\n", "after": f"current -> {after}\n"}
 
-    def prune(self):
+    def prune(self) -> list[str]:
         """Remove the oldest releases beyond those to keep, and what killed builds left; never one in use."""
         folder = self.base + "/releases"
         marks = sorted(glob.glob(folder + "/*/.complete"), key=os.path.getmtime, reverse=True)
@@ -234,7 +236,7 @@ class Release:
         return removed
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "id": {"type": "str", "required": True},

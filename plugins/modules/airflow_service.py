@@ -146,6 +146,7 @@ import json
 import os
 import re
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
@@ -167,13 +168,13 @@ ExecStartPre=+/usr/bin/install -D -m 0600 %s %s
 """
 
 
-def fingerprint(*parts):
+def fingerprint(*parts: Any) -> str:
     """A hash of all that a process is started from."""
     document = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()
 
 
-def heartbeat_is_fresh(body, component, process_age):
+def heartbeat_is_fresh(body: str | bytes, component: str, process_age: float) -> bool:
     """Whether the health document says that this component is alive, by a heartbeat of the present process."""
     part = (json.loads(body) or {}).get(component) or {}
     beat = part.get(f"latest_{component}_heartbeat")
@@ -186,7 +187,7 @@ def heartbeat_is_fresh(body, component, process_age):
 class Service:
     """One service on this host, as it is and as it shall be."""
 
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
         self.unit = self.params["name"] + ".service"
@@ -200,18 +201,18 @@ class Service:
             self.unit_path += ".d/airfield.conf"
         text = self.params["unit"] or self.params["drop_in"] or ""
         self.text = text.rstrip("\n") + "\n" + REMEMBER % (self.mark_path, self.running_mark_path)
-        self.diff = []
+        self.diff: list[dict[str, str]] = []
 
-    def secrets(self):
+    def secrets(self) -> list[str]:
         return [str(value) for value in (self.params["environment"] or {}).values()]
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         params = self.params
         return fingerprint(
             self.text, params["socket"], params["environment"], params["files"], params["secret_files"], params["inputs"]
         )
 
-    def write(self, mark):
+    def write(self, mark: str) -> bool:
         """Write all files; returns whether any differed."""
         files = [{"path": self.unit_path, "content": self.text}, *self.params["files"]]
         if self.params["socket"]:
@@ -228,7 +229,7 @@ class Service:
         changed = [ensure_file(self.module, **file) for file in files]
         return any(changed)
 
-    def enable(self):
+    def enable(self) -> bool:
         """Enable what is started at boot, and what its unit names by Also=; returns whether any was not."""
         texts = self.text + (self.params["socket"] or "")
         units = [self.entry, *re.findall(r"^Also=(\S+)$", texts, re.MULTILINE)]
@@ -238,14 +239,14 @@ class Service:
             systemd.systemctl(self.module, "enable", self.entry)
         return True
 
-    def restart(self):
+    def restart(self) -> None:
         """Start with the present files what runs with others, or does not run."""
         if self.params["socket"]:
             systemd.systemctl(self.module, "stop", self.socket, self.unit)
         # Where it fails, the wait that follows says so, with the journal.
         self.module.run_command(["systemctl", "restart", self.entry])
 
-    def start_reason(self, mark):
+    def start_reason(self, mark: str) -> str:
         """Why the service must be started or restarted; an empty string where it must not."""
         state = systemd.show(self.module, self.entry)["ActiveState"]
         if state not in ("active", "reloading"):
@@ -255,7 +256,7 @@ class Service:
             return "it was started from another unit, environment or input"
         return ""
 
-    def find_problem(self):
+    def find_problem(self) -> str:
         """Ask once whether the service works; returns an empty string, or what is wrong."""
         state = systemd.show(self.module, self.entry, ("ActiveState", "SubState", "ExecMainStartTimestampMonotonic"))
         if state["ActiveState"] != "active":
@@ -273,7 +274,7 @@ class Service:
             return "{} names no heartbeat of this process for {} yet".format(health["url"], health["component"])
         return ""
 
-    def wait_until_healthy(self):
+    def wait_until_healthy(self) -> None:
         timeout = self.params["health"]["timeout"] if self.params["health"] else 30
         deadline = time.monotonic() + timeout
         while True:
@@ -289,7 +290,7 @@ class Service:
             journal=systemd.journal_tail(self.module, self.unit, secrets=self.secrets()).splitlines(),
         )
 
-    def present(self):
+    def present(self) -> None:
         mark = self.fingerprint()
         changed = self.write(mark)
         needs_reload = systemd.show(self.module, self.unit)["NeedDaemonReload"] == "yes"
@@ -303,10 +304,10 @@ class Service:
             self.wait_until_healthy()
         self.module.exit_json(changed=changed or bool(reason), started=bool(reason), reason=reason, diff=self.diff)
 
-    def absent(self):
+    def absent(self) -> None:
         state = systemd.show(self.module, self.unit)
-        paths = (self.unit_path, self.params["environment_file"], self.mark_path, self.running_mark_path)
-        paths = [path for path in paths if path and os.path.exists(path)]
+        candidates = (self.unit_path, self.params["environment_file"], self.mark_path, self.running_mark_path)
+        paths = [path for path in candidates if path and os.path.exists(path)]
         changed = bool(paths) or state["ActiveState"] in ("active", "activating")
         if changed and not self.module.check_mode:
             if state["LoadState"] == "loaded":
@@ -317,7 +318,7 @@ class Service:
         self.module.exit_json(changed=changed, started=False, reason="", diff=self.diff)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

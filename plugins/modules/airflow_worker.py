@@ -78,7 +78,7 @@ else:
     CELERY_ERROR = ""
 
 
-def consumed_queues(app, node):
+def consumed_queues(app: Celery, node: str) -> tuple[list[str], str]:
     """Queues that a worker consumes at this moment, and what kept it from answering where it did not."""
     try:
         replies = app.control.inspect(destination=[node], timeout=2).active_queues() or {}
@@ -89,7 +89,7 @@ def consumed_queues(app, node):
     return sorted(queue["name"] for queue in replies[node]), ""
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "broker_url": {"type": "str", "required": True, "no_log": True},
