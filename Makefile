@@ -28,9 +28,11 @@ lint: $(VENV) ## Check style and types
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy tests/unit tests/testinfra docs bench/run.py
 	yamllint --strict .
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 	ansible-lint
+	docs/reference.py --check
 
 unit: $(VENV) ## Test the plugins on their own
 	pytest

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,20 @@ class ActionModule(ActionBase):
         return result
 
     def _add(self, path: Path, generated: dict[str, str]) -> None:
-        for sibling in (path.parent.with_suffix(".yml"), path.parent.with_suffix(".yaml")):
+        for sibling in (path.parent.with_name(path.parent.name + suffix) for suffix in (".yml", ".yaml")):
             if sibling.exists():
                 raise AnsibleActionFail(
                     f"{path} was not written: beside a folder {path.parent.name}/ Ansible does not read {sibling}. "
                     f"Remedy: move {sibling} to {path.parent}/main.yml, or set airflow_secrets_file."
                 )
         text = self._loader.get_text_file_contents(str(path)) if path.exists() else ""
+        for name in generated:
+            if re.search(rf"^{name}\s*:", text, re.MULTILINE):
+                raise AnsibleActionFail(
+                    f"{path} holds {name}, but Ansible does not load that file for the hosts of this inventory. A second value "
+                    f"would make what the first one encrypted unreadable. Remedy: set airflow_secrets_file to a file in "
+                    f"group_vars/all of this inventory, and move the secrets there."
+                )
         content = render(text, generated)
         vault_secrets = self._loader._vault.secrets
         if vault_secrets:

@@ -22,7 +22,7 @@ def url_quote(text: Any) -> str:
 def unit_environment(variables: dict[str, Any]) -> list[str]:
     """Assignments as systemd's Environment= reads them back unchanged."""
     return [
-        '"' + re.sub(r'(["\\])', r"\\\1", f"{name}={value}").replace("%", "%%") + '"'
+        '"' + re.sub(r'(["\\])', r"\\\1", f"{name}={value}").replace("%", "%%").replace("\n", "\\n") + '"'
         for name, value in sorted(variables.items())
     ]
 

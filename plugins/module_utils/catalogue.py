@@ -61,6 +61,8 @@ def find_problems(options: Mapping[str, Any], catalogue: Mapping[str, Any], unkn
             continue
         for option, value in sorted(body.items()):
             name = f"{section}.{option}"
+            if any(line.lstrip().startswith(("#", ";")) for line in render_value(value).splitlines()[1:]):
+                problems.append(f"[{section}] {option} has a line that begins with # or ;, which airflow.cfg would lose.")
             known = declared.get(section, {}).get(option)
             if known:
                 if not has_type(value, known["type"]):

@@ -25,7 +25,7 @@ FILE_OPTIONS: dict[str, dict[str, Any]] = {
 def read_text(path: str) -> str | None:
     """The content of a file, or None where there is none."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8", newline="") as stream:
             return stream.read()
     except FileNotFoundError:
         return None
@@ -37,12 +37,21 @@ def set_attributes(module: AnsibleModule, path: str, mode: str, owner: str, grou
     return module.set_fs_attributes_if_different(wanted, False)
 
 
+def make_folders(path: str) -> None:
+    """Make a folder and those above it, 0755 whatever the mask of root's shell is."""
+    mask = os.umask(0o022)
+    try:
+        os.makedirs(path, exist_ok=True)
+    finally:
+        os.umask(mask)
+
+
 def ensure_folder(module: AnsibleModule, path: str, mode: str = "0755", owner: str = "root", group: str = "root") -> bool:
     """Bring a folder, and those above it, into being; returns whether anything differed."""
     if os.path.isdir(path):
         return set_attributes(module, path, mode, owner, group)
     if not module.check_mode:
-        os.makedirs(path, mode=0o755)
+        make_folders(path)
         set_attributes(module, path, mode, owner, group)
     return True
 
@@ -56,13 +65,13 @@ def ensure_file(
         return set_attributes(module, path, mode, owner, group)
     if not module.check_mode:
         folder = os.path.dirname(path)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
+        make_folders(folder)
         for leftover in glob.glob(os.path.join(glob.escape(folder), ".airfield-*")):
             os.unlink(leftover)  # of a run that was killed
         # Beside its destination and closed to others from its first byte; complete when it gets its name.
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".airfield-")
         module.add_cleanup_file(temporary)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             stream.write(content)
         set_attributes(module, temporary, mode, owner, group)
         # Not module.atomic_move: it gives a file that is new the umask's mode, 0644 for a file of secrets.

@@ -117,10 +117,11 @@ def find_problems(options: dict[str, Any], release: str, path: str) -> list[str]
     if description is None:
         return []
     declared = json.loads(description)
-    dummy, secrets = catalogue.split_sensitive(options, declared)
-    return catalogue.find_problems(options, declared) + [
-        f"{name} holds a secret and must not stand in {path}." for name in sorted(secrets)
-    ]
+    problems = catalogue.find_problems(options, declared)
+    dummy, secrets = catalogue.split_sensitive(
+        {section: body for section, body in options.items() if isinstance(body, dict)}, declared
+    )
+    return problems + [f"{name} holds a secret and must not stand in {path}." for name in sorted(secrets)]
 
 
 def main() -> None:

@@ -281,6 +281,7 @@ def memory_mb() -> int:
 
 def free_mb(path: str) -> int:
     """Free space for root in the file system that a path is, or will be, on."""
+    path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
     status = os.statvfs(path)
@@ -316,7 +317,7 @@ def unresolvable(names: Iterable[str]) -> list[str]:
     for name in names:
         try:
             socket.getaddrinfo(name, None)
-        except OSError:
+        except (OSError, UnicodeError):
             missing.append(name)
     return missing
 
@@ -327,7 +328,7 @@ def unanswered(services: Iterable[Mapping[str, Any]], timeout: int) -> list[str]
     for service in services:
         try:
             socket.create_connection((service["host"], service["port"]), timeout).close()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             failed.append("{name}: tried TCP {host}:{port}".format(**service) + f" for {timeout} s: {error}")
     return failed
 
@@ -371,7 +372,8 @@ def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str
         environ_update={name: secrets[name]},
     )
     try:
-        return json.loads(stdout)
+        # The driver's message may hold the URL.
+        return json.loads(stdout.replace(json.dumps(secrets[name])[1:-1], "********"))
     except ValueError:
         return {"error": stderr.replace(secrets[name], "********"), "revisions": {}, "users": 0, "migrated": False}
 

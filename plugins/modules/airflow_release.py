@@ -148,7 +148,11 @@ class Release:
         with open(self.params["lock"], encoding="utf-8") as stream:
             pins = re.findall(r"^uv==(?:.*\\\n)*.*", stream.read(), re.MULTILINE)
         if not pins:
-            self.module.fail_json(msg="The lock {} does not pin uv, which builds the release.".format(self.params["lock"]))
+            self.module.fail_json(
+                msg="The lock {} does not pin uv, which builds the release. Remedy: add uv to what it is made of.".format(
+                    self.params["lock"]
+                )
+            )
         requirements = os.path.join(folder, "uv.txt")
         with open(requirements, "w", encoding="utf-8") as stream:
             stream.write(pins[0])
@@ -215,7 +219,9 @@ class Release:
             return False, {}
         if not self.module.check_mode:
             if not os.path.exists(self.mark):
-                self.module.fail_json(msg=f"{self.path} is not complete; it was not made current.")
+                self.module.fail_json(
+                    msg=f"{self.path} is not complete, so it was not made current. Remedy: build or unpack it first."
+                )
             temporary = link + ".new"
             if os.path.lexists(temporary):
                 os.unlink(temporary)

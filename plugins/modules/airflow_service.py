@@ -74,7 +74,12 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions: *file
+    suboptions:
+      <<: *file
+      mode:
+        description: Its mode, in octal digits.
+        type: str
+        default: "0600"
   inputs:
     description: Whatever else the process reads at its start, such as its release and its options.
     type: dict
@@ -160,7 +165,9 @@ from ansible_collections.airfield.metal.plugins.module_utils.files import (
 
 # Not in the process's environment: setproctitle, which Celery and Airflow use, writes over what /proc shows of that.
 # "+": as root, outside the unit's sandbox.
-SECRET_FILE_OPTIONS = dict(FILE_OPTIONS, content=dict(FILE_OPTIONS["content"], no_log=True))
+SECRET_FILE_OPTIONS = dict(
+    FILE_OPTIONS, content=dict(FILE_OPTIONS["content"], no_log=True), mode={"type": "str", "default": "0600"}
+)
 REMEMBER = """
 [Service]
 # What the process is started from, for Ansible's module airflow_service to compare.
@@ -197,6 +204,7 @@ class Service:
         self.mark_path = "/var/lib/airfield/{}.fingerprint".format(self.params["name"])
         self.running_mark_path = "/run/airfield/{}.fingerprint".format(self.params["name"])
         self.unit_path = "/etc/systemd/system/" + self.unit
+        self.socket_path = "/etc/systemd/system/" + self.socket
         if self.params["drop_in"] is not None:
             self.unit_path += ".d/airfield.conf"
         text = self.params["unit"] or self.params["drop_in"] or ""
@@ -216,12 +224,12 @@ class Service:
         """Write all files; returns whether any differed."""
         files = [{"path": self.unit_path, "content": self.text}, *self.params["files"]]
         if self.params["socket"]:
-            files.append({"path": "/etc/systemd/system/" + self.socket, "content": self.params["socket"]})
+            files.append({"path": self.socket_path, "content": self.params["socket"]})
         for file in files:
             self.diff += text_diff(file["path"], read_text(file["path"]), file["content"])
         files += self.params["secret_files"]
         if self.params["environment_file"]:
-            path, variables = self.params["environment_file"], self.params["environment"]
+            path, variables = self.params["environment_file"], self.params["environment"] or {}
             self.diff += environment_file.names_diff(path, read_text(path), variables)
             files.append({"path": path, "content": environment_file.render(variables), "mode": "0600"})
         # The last one: it stands for all the others.
@@ -267,12 +275,11 @@ class Service:
         try:
             with open_url(health["url"], timeout=10, use_proxy=False, http_agent="airfield") as reply:
                 body = reply.read()
+            age = time.monotonic() - int(state.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+            fresh = not health["component"] or heartbeat_is_fresh(body, health["component"], age)
         except Exception as error:  # whatever the network or the server does, it is not healthy yet
             return "GET {}: {}".format(health["url"], error)
-        age = time.monotonic() - int(state["ExecMainStartTimestampMonotonic"]) / 1e6
-        if health["component"] and not heartbeat_is_fresh(body, health["component"], age):
-            return "{} names no heartbeat of this process for {} yet".format(health["url"], health["component"])
-        return ""
+        return "" if fresh else "{} names no heartbeat of this process for {} yet".format(health["url"], health["component"])
 
     def wait_until_healthy(self) -> None:
         timeout = self.params["health"]["timeout"] if self.params["health"] else 30
@@ -306,12 +313,13 @@ class Service:
 
     def absent(self) -> None:
         state = systemd.show(self.module, self.unit)
-        candidates = (self.unit_path, self.params["environment_file"], self.mark_path, self.running_mark_path)
+        candidates = (self.unit_path, self.socket_path, self.params["environment_file"], self.mark_path, self.running_mark_path)
         paths = [path for path in candidates if path and os.path.exists(path)]
         changed = bool(paths) or state["ActiveState"] in ("active", "activating")
         if changed and not self.module.check_mode:
             if state["LoadState"] == "loaded":
-                systemd.systemctl(self.module, "disable", "--now", self.unit)
+                sockets = [self.socket] if self.socket_path in paths else []
+                systemd.systemctl(self.module, "disable", "--now", *sockets, self.unit)
             for path in paths:
                 os.unlink(path)
             systemd.systemctl(self.module, "daemon-reload")
@@ -348,7 +356,7 @@ def main() -> None:
             },
         },
         mutually_exclusive=[("unit", "drop_in")],
-        required_together=[("environment_file", "environment")],
+        required_by={"environment": ("environment_file",)},
         required_if=[("state", "started", ("unit", "drop_in"), True)],
         supports_check_mode=True,
     )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import testinfra
 import topology
-from testinfra.host import Host
 
 DAGS = Path(__file__).parents[1] / "dags"
 
 
 @pytest.fixture(scope="session")
-def connect() -> Callable[[str], Host]:
+def connect() -> topology.Connect:
     """A connection to a host by its name, as root."""
     return lambda name: testinfra.get_host(f"ssh://{name}?ssh_config={topology.ssh_config()}&sudo=True")
 
@@ -27,7 +25,7 @@ def api() -> topology.Api:
 
 
 @pytest.fixture(scope="session")
-def dags(connect: Callable[[str], Host]) -> None:
+def dags(connect: topology.Connect) -> None:
     """The test DAGs and the examples, on every host that needs DAG files."""
     for name in topology.members("airflow_scheduler", "airflow_worker"):
         host = connect(name)

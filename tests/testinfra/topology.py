@@ -28,6 +28,8 @@ EXAMPLES = {
     "example_xcom": "example_dags",
 }
 T = TypeVar("T")
+# A connection to a host by its name, as root.
+Connect = Callable[[str], Host]
 
 
 @functools.cache

@@ -73,7 +73,16 @@ def read_moved(options: dict[str, dict[str, Any]]) -> dict[str, str | None]:
             moved[name] = f"{change.renamed_to.section}.{change.renamed_to.option}"
         elif change.was_removed and change.remove_if_equals is None:
             moved[name] = None
-    return {name: new for name, new in moved.items() if name.partition(".")[2] not in options.get(name.partition(".")[0], {})}
+    names = {f"{section}.{option}" for section, body in options.items() for option in body}
+    present: dict[str, str | None] = {}
+    for name, successor in moved.items():
+        if name not in names:
+            # An option may have moved more than once.
+            new, steps = successor, 0
+            while new and new not in names and steps < len(moved):
+                new, steps = moved.get(new), steps + 1
+            present[name] = new if new in names else None
+    return present
 
 
 def read_heads(site_packages: Path) -> dict[str, str]:

@@ -23,13 +23,13 @@ def test_account_has_the_pinned_numbers_and_groups(host: Host) -> None:
     assert user.shell == "/usr/sbin/nologin"
 
 
-def test_all_hosts_run_one_release(host: Host, connect) -> None:
+def test_all_hosts_run_one_release(host: Host, connect: topology.Connect) -> None:
     releases = {connect(name).file("/opt/airflow/current").linked_to for name in topology.members("airflow")}
     assert len(releases) == 1
     assert host.file(f"{releases.pop()}/.complete").exists
 
 
-def test_all_hosts_have_the_same_packages(host: Host, connect) -> None:
+def test_all_hosts_have_the_same_packages(host: Host, connect: topology.Connect) -> None:
     listing = "find -L /opt/airflow/current/lib -type f ! -path '*/__pycache__/*' | sort | xargs sha256sum | sha256sum"
     first = connect(topology.members("airflow")[0])
     assert host.check_output(listing) == first.check_output(listing)

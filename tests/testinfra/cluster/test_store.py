@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import boto3
 import botocore.exceptions
 import pytest
@@ -37,7 +39,7 @@ def test_redis_keeps_what_it_is_given(host: Host) -> None:
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "CONFIG GET dir", "KEYS *", "DEBUG SLEEP 0", "MODULE LIST", "SHUTDOWN"])
-def test_redis_refuses_what_celery_does_not_need(connect, command: str) -> None:
+def test_redis_refuses_what_celery_does_not_need(connect: topology.Connect, command: str) -> None:
     worker = connect(topology.members("airflow_worker")[0])
     assert topology.python(worker, REDIS, "PING").stdout.strip() == "True"
     assert topology.python(worker, REDIS, *command.split()).stdout.startswith("refused:")
@@ -70,7 +72,7 @@ def test_database_lets_in_only_whom_it_knows(host: Host) -> None:
 
 
 @pytest.fixture(scope="module")
-def bucket():
+def bucket() -> Any:
     """The bucket of the logs, with the workers' own account."""
     return boto3.client(
         "s3",
@@ -81,13 +83,13 @@ def bucket():
     )
 
 
-def test_bucket_takes_and_gives(bucket) -> None:
+def test_bucket_takes_and_gives(bucket: Any) -> None:
     bucket.put_object(Bucket="airflow-logs", Key="probe", Body=b"probe")
     assert bucket.get_object(Bucket="airflow-logs", Key="probe")["Body"].read() == b"probe"
     bucket.delete_object(Bucket="airflow-logs", Key="probe")
 
 
-def test_account_of_the_logs_is_for_this_bucket_alone(bucket) -> None:
+def test_account_of_the_logs_is_for_this_bucket_alone(bucket: Any) -> None:
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         bucket.create_bucket(Bucket="other")
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):

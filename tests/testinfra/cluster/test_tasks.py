@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
 import boto3
 import pytest
 import topology
@@ -10,10 +14,14 @@ SHARED = topology.variable("airflow_worker_writable_paths", ["/var/lib/airflow"]
 USER = topology.variable("airflow_user", "airflow")
 WORKERS = topology.members("airflow_worker")
 
+# Whether an object is in the bucket; a run, its running task, and what lets that end.
+Stored = Callable[[str], bool]
+Running = tuple[str, dict[str, Any], Callable[[], object]]
+
 pytestmark = pytest.mark.usefixtures("dags")
 
 
-def log_key(dag: str, run: str, task: dict) -> str:
+def log_key(dag: str, run: str, task: dict[str, Any]) -> str:
     """The object that holds the log of a task's last try."""
     prefix = topology.variable("airflow_logs", {}).get("prefix", "")
     mapped = f"map_index={task['map_index']}/" if task["map_index"] >= 0 else ""
@@ -22,7 +30,7 @@ def log_key(dag: str, run: str, task: dict) -> str:
 
 
 @pytest.fixture(scope="module")
-def stored():
+def stored() -> Stored:
     """Whether an object is in the bucket."""
     client = boto3.client(
         "s3",
@@ -34,7 +42,7 @@ def stored():
     return lambda key: bool(client.list_objects_v2(Bucket="airflow-logs", Prefix=key).get("KeyCount"))
 
 
-def test_files_of_tasks_suit_the_next_system(api: topology.Api, connect) -> None:
+def test_files_of_tasks_suit_the_next_system(api: topology.Api, connect: topology.Connect) -> None:
     run = api.trigger("airfield_files", folder=SHARED)
     tasks = api.finish("airfield_files", run)
     assert {task["hostname"] for task in tasks} == set(WORKERS)
@@ -52,7 +60,7 @@ def test_files_of_tasks_suit_the_next_system(api: topology.Api, connect) -> None
             host.check_output(f"rm -r {folder.path}")
 
 
-def test_results_of_celery_are_in_their_own_database(api: topology.Api, connect) -> None:
+def test_results_of_celery_are_in_their_own_database(api: topology.Api, connect: topology.Connect) -> None:
     api.finish("airfield_files", api.trigger("airfield_files", folder=SHARED))
     store = connect(topology.members("postgresql")[0])
     query = "cd /; runuser -u postgres -- psql -At -d airflow_results -c 'select count(*) from celery_taskmeta'"
@@ -67,28 +75,34 @@ def test_environment_of_the_worker_arrives_unchanged(api: topology.Api) -> None:
     topology.wait_for("the value in the log", lambda: wanted in api.log("airfield_files", run, task), 30)
 
 
+def is_gone(file: Any) -> bool:
+    return not file.exists
+
+
 @pytest.mark.parametrize("dag", sorted(topology.EXAMPLES))
-def test_examples_of_airflow_run_and_leave_their_logs_in_the_bucket(dag: str, api: topology.Api, stored, connect) -> None:
+def test_examples_of_airflow_run_and_leave_their_logs_in_the_bucket(
+    dag: str, api: topology.Api, stored: Stored, connect: topology.Connect
+) -> None:
     run = api.trigger(dag)
     tasks = [task for task in api.finish(dag, run) if task["state"] == "success" and task["hostname"]]
     assert tasks
     for task in tasks:
         key = log_key(dag, run, task)
-        topology.wait_for(f"object {key}", lambda key=key: stored(key), 30)
+        topology.wait_for(f"object {key}", partial(stored, key), 30)
         local = connect(task["hostname"]).file(f"/var/log/airflow/{key.removeprefix('cluster/')}")
-        topology.wait_for(f"{local.path} to leave the worker", lambda local=local: not local.exists, 30)
+        topology.wait_for(f"{local.path} to leave the worker", partial(is_gone, local), 30)
         assert f"s3://airflow-logs/{key}" in api.log(dag, run, task)
 
 
 @pytest.fixture
-def running(api: topology.Api, connect):
+def running(api: topology.Api, connect: topology.Connect) -> Iterator[Running]:
     """A task that runs on worker1 until the test lets it end."""
     host = connect("worker1")
     release = f"{SHARED}/release"
     host.check_output(f"rm -f {release}")
     run = api.trigger("airfield_wait", release=release)
 
-    def started() -> dict | None:
+    def started() -> dict[str, Any] | None:
         tasks = api.tasks("airfield_wait", run)
         return next((task for task in tasks if task["state"] == "running"), None)
 
@@ -97,7 +111,7 @@ def running(api: topology.Api, connect):
     host.check_output(f"touch {release}")
 
 
-def test_log_of_a_running_task_can_be_read(running, api: topology.Api, stored) -> None:
+def test_log_of_a_running_task_can_be_read(running: Running, api: topology.Api, stored: Stored) -> None:
     run, task, release = running
     line = f"waiting for {SHARED}/release"
     topology.wait_for("the line in the log", lambda: line in api.log("airfield_wait", run, task), 30)
@@ -111,7 +125,9 @@ def test_log_of_a_running_task_can_be_read(running, api: topology.Api, stored) -
     assert "s3://airflow-logs/" in text
 
 
-def test_running_task_survives_45_seconds_without_web_server(running, api: topology.Api, connect) -> None:
+def test_running_task_survives_45_seconds_without_web_server(
+    running: Running, api: topology.Api, connect: topology.Connect
+) -> None:
     """With Airflow's defaults the task is killed after 37 s."""
     run, task, release = running
     web = connect(topology.members("airflow_webserver")[0])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import topology
+from testinfra.host import Host
 
 STORE = topology.address(topology.members("seaweedfs")[0])
+Copy = Callable[..., tuple[Path, list[str]]]
 # An address in the hosts' network that no host has.
 NOBODY = STORE.rpartition(".")[0] + ".99"
 
@@ -114,7 +116,7 @@ def test_unreachable_host(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Callable[..., tuple[Path, list[str]]]:
+def copy(tmp_path: Path) -> Copy:
     """Makes a copy of the inventory without some of its lines and files; returns its path and what it needs besides."""
 
     def copy(pattern: str, *without: str) -> tuple[Path, list[str]]:
@@ -128,7 +130,7 @@ def copy(tmp_path: Path) -> Callable[..., tuple[Path, list[str]]]:
     return copy
 
 
-def test_empty_worker_group(copy) -> None:
+def test_empty_worker_group(copy: Copy) -> None:
     path, arguments = copy(r"(airflow_worker:\n +hosts:)\n(?: +worker.*\n)+")
     message = refused(*arguments, inventory=path)
     assert (
@@ -136,7 +138,7 @@ def test_empty_worker_group(copy) -> None:
     )
 
 
-def test_missing_secret_of_a_foreign_service(copy) -> None:
+def test_missing_secret_of_a_foreign_service(copy: Copy) -> None:
     path, arguments = copy(r"(seaweedfs:\n +hosts:)\n(?: +store.*\n)+", "secrets.yml")
     arguments += extra(airflow_logs={"endpoint_url": f"http://{STORE}:8333"})
     message = refused(*arguments, inventory=path)
@@ -145,14 +147,14 @@ def test_missing_secret_of_a_foreign_service(copy) -> None:
 
 
 @pytest.fixture
-def worker2(connect):
+def worker2(connect: topology.Connect) -> Iterator[Host]:
     host = connect("worker2")
     yield host
     host.check_output("rm -f /usr/local/bin/date")
     host.check_output("test ! -e /etc/os-release.true || mv /etc/os-release.true /etc/os-release")
 
 
-def test_skewed_clock(worker2) -> None:
+def test_skewed_clock(worker2: Host) -> None:
     worker2.check_output(
         'printf \'#!/bin/sh\\nexec /bin/date -d "5 seconds" "$@"\\n\' > /usr/local/bin/date; chmod +x /usr/local/bin/date'
     )
@@ -160,7 +162,7 @@ def test_skewed_clock(worker2) -> None:
     assert re.search(r"worker2: its clock is \d\.\d s ahead of the other hosts', at most 2 s", message)
 
 
-def test_unsupported_system(worker2) -> None:
+def test_unsupported_system(worker2: Host) -> None:
     worker2.check_output("cp --remove-destination $(readlink -f /etc/os-release) /etc/os-release.true")
     worker2.check_output("sed 's/^VERSION_ID=.*/VERSION_ID=9/' /etc/os-release.true > /etc/os-release.new")
     worker2.check_output("mv /etc/os-release.new /etc/os-release")

@@ -20,7 +20,7 @@ UNITS = [
 
 
 @pytest.mark.parametrize(("group", "unit"), UNITS)
-def test_killed_process_is_back_within_30_seconds(group: str, unit: str, connect) -> None:
+def test_killed_process_is_back_within_30_seconds(group: str, unit: str, connect: topology.Connect) -> None:
     host = connect(topology.members(group)[0])
 
     def main_process() -> str:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import topology
+from testinfra.host import Host
+
+# Other passwords for everything that has one on both sides.
+OTHER = {
+    f"airflow_{name}": f"another 'p@ss:w%rd' of {name}"
+    for name in ("database_password", "result_backend_password", "broker_password", "logs_secret_key")
+}
+
+
+def units(host: Host) -> list[str]:
+    return host.check_output("systemctl list-units --plain --no-legend --state=active 'airflow-*.service'").split()
 
 
 def changes(*arguments: str) -> dict[str, int]:
@@ -48,3 +61,24 @@ def test_a_changed_option_restarts_only_who_reads_it() -> None:
         "worker1": 2,
         "worker2": 2,
     }
+
+
+def test_moved_component_and_new_passwords_are_followed_in_one_run(
+    tmp_path: Path, api: topology.Api, connect: topology.Connect, dags: None
+) -> None:
+    scheduler, web = (connect(topology.members(group)[0]) for group in ("airflow_scheduler", "airflow_webserver"))
+    triggerers: dict[str, Any] = {"hosts": {topology.members("airflow_webserver")[0]: {}}}
+    inventory = tmp_path / "elsewhere.yml"
+    inventory.write_text(json.dumps({"airflow": {"children": {"airflow_triggerer": triggerers}}}))
+
+    changes("--inventory", str(inventory), "--extra-vars", json.dumps(OTHER))
+    assert "airflow-triggerer.service" not in units(scheduler)
+    assert not scheduler.file("/etc/airflow/triggerer.env").exists
+    assert "airflow-triggerer.service" in units(web)
+    api.finish("example_xcom", api.trigger("example_xcom"))
+
+    changes()
+    assert "airflow-triggerer.service" in units(scheduler)
+    assert "airflow-triggerer.service" not in units(web)
+    api.finish("example_xcom", api.trigger("example_xcom"))
+    assert set(changes().values()) == {0}

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.template import trust_as_template
+from ansible_collections.airfield.metal.plugins.action import airflow_precheck
+
+PASSWORD = "correct horse battery"
+CATALOGUE = {"airflow": "3.3.2", "free_sections": [], "moved": {}, "options": {"core": {"parallelism": {"type": "int"}}}}
+
+
+class HostVars(dict[str, Any]):
+    """As much of Ansible's as the plugin uses."""
+
+    def raw_get(self, host: str) -> Any:
+        return self[host]
+
+
+@pytest.fixture
+def find_problems(make_action: Callable[..., Any], tmp_path: Path) -> Callable[..., list[str]]:
+    """The problems of host `worker1`, whose inventory has these variables, with these arguments of the task."""
+    catalogue_file = tmp_path / "catalogue.json"
+    catalogue_file.write_text(json.dumps(CATALOGUE))
+    facts = {
+        "distribution": {"id": "debian", "version": "12"},
+        "python": "3.11",
+        "disks": {"/opt": 2048},
+        "memory_mb": 1000,
+        "unresolvable": [],
+        "unanswered": [],
+    }
+    usual: dict[str, Any] = {
+        "platforms": [{"id": "debian", "version": "12", "python": "3.11"}],
+        "version": "3.3.2",
+        "versions": ["3.3.2"],
+        "secrets": {"airflow_broker_password": "password"},
+        "generated": [],
+        "reference": "web1",
+        "options": {},
+        "variables": {"core.fernet_key": "airflow_fernet_key"},
+        "catalogue_file": str(catalogue_file),
+        "extra_packages": False,
+        "disks": {"/opt": 2048},
+        "memory_mb": 1000,
+        "clock_offsets": {"web1": 0.0, "worker1": 0.5},
+        "clock_skew": 2,
+        "topology": [],
+    }
+
+    def find(variables: dict[str, Any] | None = None, found: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+        secrets = {"airflow_broker_password": PASSWORD}
+        mine = {**secrets, **(variables or {})}
+        arguments = {**usual, "facts": {**facts, **(found or {})}, **changes}
+        action = make_action(airflow_precheck, arguments, variables=mine)
+        hostvars = HostVars(web1=secrets, worker1=mine)
+        result = action.run(task_vars={**mine, "inventory_hostname": "worker1", "hostvars": hostvars})
+        assert result["changed"] is False
+        problems: list[str] = result["problems"]
+        return problems
+
+    return find
+
+
+def test_good_host_has_no_problem(find_problems: Callable[..., list[str]]) -> None:
+    variables = {"airflow_uid": trust_as_template("{{ 50000 + 1 }}"), "ansible_host": "192.0.2.1"}
+    assert find_problems(variables, options={"core": {"parallelism": 8}}) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "found", "changes", "problem"),
+    [
+        ({"airflow_uidd": 1}, {}, {}, "variable airflow_uidd is not one of"),
+        ({"airflow_uid": "many"}, {}, {}, "variable airflow_uid: "),
+        ({"airflow_uid": trust_as_template("{{ nothing }}")}, {}, {}, "variable airflow_uid cannot be evaluated: "),
+        ({"airflow_broker_password": "tooshort"}, {}, {}, "secret airflow_broker_password has 8 characters"),
+        ({"airflow_broker_password": "another horse"}, {}, {}, "secret airflow_broker_password differs from that of web1"),
+        ({}, {}, {"secrets": {"airflow_jwt_secret": "jwt"}}, "secret airflow_jwt_secret is missing"),
+        ({}, {}, {"version": "2.0.0"}, "variable airflow_version: there is no lock"),
+        ({}, {}, {"topology": ["group x is empty."]}, "group x is empty."),
+        ({}, {}, {"options": {"core": {"parallel": 1}}}, "variable airflow_config: [core] parallel "),
+        ({}, {}, {"options": {"core": {"fernet_key": "k"}}}, "variable airflow_config: [core] fernet_key would reach"),
+        ({}, {}, {"memory_mb": 1001}, "has 1000 MB of memory"),
+        ({}, {}, {"disks": {"/opt": 4096}}, "has 2048 MB free for /opt"),
+        ({}, {}, {"clock_offsets": {"web1": 0, "worker1": 60}}, "its clock is 60.0 s ahead"),
+        ({}, {"python": "3.9"}, {}, "runs debian 12 with Python 3.9"),
+        ({}, {"unresolvable": ["web1"]}, {}, "cannot resolve web1"),
+        ({}, {"unanswered": ["broker: refused"]}, {}, "cannot reach the broker: refused"),
+    ],
+)
+def test_each_check_is_made(
+    find_problems: Callable[..., list[str]],
+    variables: dict[str, Any],
+    found: dict[str, Any],
+    changes: dict[str, Any],
+    problem: str,
+) -> None:
+    assert [text for text in find_problems(variables, found, **changes) if text.startswith(problem)]
+
+
+def test_no_problem_holds_a_secret(find_problems: Callable[..., list[str]]) -> None:
+    problems = find_problems({"airflow_broker_password": "hunter2"})
+    assert len(problems) == 2
+    assert "hunter2" not in str(problems)
+    assert PASSWORD not in str(problems)
+
+
+def test_all_problems_are_found_in_one_run(find_problems: Callable[..., list[str]]) -> None:
+    found = find_problems({"airflow_uidd": 1, "airflow_uid": "many"}, topology=["group x is empty."], memory_mb=5000)
+    assert len(found) == 4
+
+
+def test_missing_argument_is_named(make_action: Callable[..., Any]) -> None:
+    with pytest.raises(AnsibleActionFail, match="missing required arguments"):
+        make_action(airflow_precheck, {}).run(task_vars={})

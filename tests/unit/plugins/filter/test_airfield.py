@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from ansible_collections.airfield.metal.plugins.filter import airfield
+
+FILTERS = airfield.FilterModule().filters()
+NASTY = ["", "plain", "a b", "p@ss/word:?#[]", "100%", "~/x", "a+b&c=d", "'\"\\`$", "ä€", "a\nb", "_.-"]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_quoted_text_survives_a_url(text: str) -> None:
+    quoted = FILTERS["url_quote"](text)
+    assert unquote(quoted) == text
+    assert unquote(urlsplit(f"postgresql://user:{quoted}@host:5432/db").password or "") == text
+
+
+def test_tilde_is_quoted_since_airflow_would_expand_it() -> None:
+    assert FILTERS["url_quote"]("~a") == "%7Ea"
+
+
+def test_number_is_quoted_as_its_text() -> None:
+    assert FILTERS["url_quote"](5432) == "5432"
+
+
+def read_back(assignment: str) -> str:
+    """What systemd makes of a word of Environment= (systemd.syntax(7), systemd.unit(5))."""
+    assert re.fullmatch(r'"(?:[^"\\\n]|\\.)*"', assignment)
+    unescaped = re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "r": "\r"}.get(match[1], match[1]), assignment[1:-1])
+    assert "%" not in unescaped.replace("%%", "")
+    return unescaped.replace("%%", "%")
+
+
+@pytest.mark.parametrize("value", [*NASTY, 5, "ends in \\", r"\n is no line break", "%n %% %", '"quoted"', "  spaces  "])
+def test_unit_gives_the_process_the_value_unchanged(value: Any) -> None:
+    (assignment,) = FILTERS["unit_environment"]({"NAME": value})
+    assert read_back(assignment) == f"NAME={value}"
+
+
+def test_assignments_are_sorted_so_that_the_unit_stays_the_same() -> None:
+    assert FILTERS["unit_environment"]({"B": 1, "A": 2}) == ['"A=2"', '"B=1"']
+
+
+def test_options_are_parted_by_the_catalogue(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.json"
+    path.write_text(json.dumps({"options": {"core": {"fernet_key": {"type": "str", "sensitive": True}}}}))
+    options = {"core": {"fernet_key": "k", "executor": "E"}}
+    assert FILTERS["plain_options"](options, str(path)) == {"core": {"executor": "E"}}
+    assert FILTERS["secret_options"](options, str(path)) == {"AIRFLOW__CORE__FERNET_KEY": "k"}
+
+
+@pytest.mark.parametrize("name", ["plain_options", "secret_options"])
+def test_no_options_need_no_catalogue(name: str) -> None:
+    assert FILTERS[name]({}, "/nonexistent") == {}
+
+
+def test_problem_of_several_hosts_is_reported_once() -> None:
+    assert FILTERS["problem_report"]({"a": ["x", "y"], "b": ["x"], "c": []}) == "a, b: x\na: y"

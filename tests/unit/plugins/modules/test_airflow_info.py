@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.airfield.metal.plugins.modules import airflow_info
+
+RunModule = Callable[..., dict[str, Any]]
+STATUS = """\
+Package: zstd
+Status: install ok installed
+Version: 1.5
+
+Package: python3-venv
+Status: deinstall ok config-files
+
+Package: redis-server
+Status: install ok half-configured
+
+Package: broken
+Status: install reinstreq installed
+
+Package: adduser
+Status: install ok installed
+Description: zstd
+ Package: other
+"""
+URL = "postgresql://airflow:hunter2@db1/airflow"
+
+
+@pytest.mark.parametrize(
+    ("names", "installed"),
+    [
+        (["zstd"], ["zstd"]),
+        (["python3-venv", "redis-server", "broken", "unknown"], []),
+        (["adduser", "zstd"], ["zstd", "adduser"]),
+        (["other"], []),
+    ],
+)
+def test_packages_count_when_dpkg_has_them_installed(tmp_path: Path, names: list[str], installed: list[str]) -> None:
+    status = tmp_path / "status"
+    status.write_text(STATUS)
+    assert airflow_info.installed_packages(names, str(status)) == installed
+
+
+def test_no_packages_need_no_dpkg() -> None:
+    assert airflow_info.installed_packages([], "/nonexistent") == []
+
+
+@pytest.mark.parametrize("below", ["", "a/b/c"])
+def test_free_space_of_a_path_that_does_not_exist_yet_is_that_of_its_file_system(tmp_path: Path, below: str) -> None:
+    status = os.statvfs(tmp_path)
+    free = status.f_bavail * status.f_frsize / 2**20
+    assert airflow_info.free_mb(str(tmp_path / below)) == pytest.approx(free, rel=0.1)
+
+
+def test_account_is_found_with_the_groups_that_it_lacks() -> None:
+    user = pwd.getpwuid(os.getuid())
+    group = grp.getgrgid(user.pw_gid).gr_name
+    assert airflow_info.look_up_account(user.pw_name, [group, "no-such-group"]) == {
+        "uid": user.pw_uid,
+        "gid": user.pw_gid,
+        "group": group,
+        "missing_groups": ["no-such-group"],
+    }
+
+
+def test_further_group_of_an_account_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = pwd.getpwuid(os.getuid())
+    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group(("docker", "x", 999, [user.pw_name]))])
+    assert airflow_info.look_up_account(user.pw_name, ["docker", "other"])["missing_groups"] == ["other"]
+
+
+def test_unknown_account_is_empty() -> None:
+    assert airflow_info.look_up_account("no-such-user", ["x"]) == {}
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_listening_service_answers(port: int) -> None:
+    assert airflow_info.unanswered([{"name": "broker", "host": "127.0.0.1", "port": port}], 5) == []
+
+
+def test_closed_port_is_named_with_what_was_tried() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    (failure,) = airflow_info.unanswered([{"name": "broker", "host": "127.0.0.1", "port": port}], 5)
+    assert failure.startswith(f"broker: tried TCP 127.0.0.1:{port} for 5 s: ")
+    assert "refused" in failure
+
+
+def test_malformed_host_of_a_service_is_named() -> None:
+    (failure,) = airflow_info.unanswered([{"name": "broker", "host": "redis..example.org", "port": 6379}], 5)
+    assert failure.startswith("broker: tried TCP redis..example.org:6379 for 5 s: ")
+
+
+def test_names_without_an_address_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(name: str, service: None) -> list[Any]:
+        if name != "web1":
+            raise socket.gaierror("Name or service not known")
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert airflow_info.unresolvable(["web1", "web2"]) == ["web2"]
+
+
+def test_malformed_name_has_no_address() -> None:
+    assert airflow_info.unresolvable(["web..example.org"]) == ["web..example.org"]
+
+
+def test_host_is_described_and_nothing_changed(
+    run_module: RunModule, commands: Any, tmp_path: Path, tree: Callable[[Path], Any]
+) -> None:
+    for release in ("3.3.2-b", "3.3.2-a"):
+        (tmp_path / "releases" / release).mkdir(parents=True)
+        (tmp_path / "releases" / release / ".complete").touch()
+    (tmp_path / "releases/3.3.2-half").mkdir()
+    (tmp_path / "current").symlink_to("releases/3.3.2-b")
+    before = tree(tmp_path)
+    links = [str(tmp_path / "current"), str(tmp_path / "missing")]
+    results = [
+        run_module(airflow_info, check=check, base=str(tmp_path), paths=[str(tmp_path)], links=links) for check in (False, True)
+    ]
+    for result in results:
+        assert result["changed"] is False
+        assert (result["current"], result["releases"]) == ("3.3.2-b", ["3.3.2-a", "3.3.2-b"])
+        assert result["links"] == {links[0]: "releases/3.3.2-b", links[1]: ""}
+        assert result["disks"][str(tmp_path)] > 0
+        assert (result["account"], result["services"], result["unanswered"], result["unresolvable"]) == ({}, {}, [], [])
+        assert result["cpus"] >= 1
+        assert result["memory_mb"] > 100
+        assert result["distribution"]["id"]
+        assert "database" not in result
+    assert tree(tmp_path) == before
+    assert commands.lines == []
+
+
+def test_everything_that_is_returned_is_documented(run_module: RunModule, tmp_path: Path, documented: set[str]) -> None:
+    database = {"environment_file": str(tmp_path / "none"), "release": str(tmp_path)}
+    result = run_module(airflow_info, base=str(tmp_path), database=database)
+    # The clock is the action plugin's part.
+    assert set(result) - {"changed", "invocation"} == documented - {"clock_offset"}
+
+
+@pytest.fixture
+def documented() -> set[str]:
+    return {line[:-1] for line in airflow_info.RETURN.splitlines() if line and not line.startswith(" ")}
+
+
+def test_state_of_each_loaded_service_is_reported(run_module: RunModule, commands: Any, tmp_path: Path) -> None:
+    commands.answer = lambda words: (
+        "airflow-worker.service    loaded    active   running Airflow worker\n"
+        "airflow-scheduler.service loaded    failed   failed  Airflow scheduler of the cluster\n"
+        "airflow-old.service       not-found inactive dead    airflow-old.service\n"
+    )
+    result = run_module(airflow_info, base=str(tmp_path), services=["airflow-*"])
+    assert result["services"] == {"airflow-worker": "active", "airflow-scheduler": "failed"}
+    assert commands.lines[0].endswith(" --type=service airflow-*")
+
+
+class Database:
+    """A release and an environment file, for the question to the metadata database."""
+
+    def __init__(self, root: Path) -> None:
+        self.release = root / "release"
+        self.secrets = root / "cli.env"
+        self.release.mkdir()
+        (self.release / "airfield.json").write_text('{"heads": {"alembic_version": "abc"}}')
+        self.secrets.write_text(f'AIRFLOW__DATABASE__SQL_ALCHEMY_CONN="{URL}"\n')
+        database = {"environment_file": str(self.secrets), "release": str(self.release)}
+        self.task: dict[str, Any] = {"base": str(root), "database": database}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(tmp_path)
+
+
+def test_database_is_asked_by_the_release_without_its_url_on_the_command_line(
+    run_module: RunModule, commands: Any, database: Database
+) -> None:
+    state = {"error": "", "revisions": {"alembic_version": "abc"}, "users": 1, "migrated": True}
+    commands.answer = lambda words: json.dumps(state)
+    assert run_module(airflow_info, **database.task)["database"] == state
+    assert commands.lines[0].startswith(f"{database.release}/bin/python -c ")
+    assert "hunter2" not in commands.lines[0]
+    assert commands.environments == [{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": URL}]
+    assert json.loads(commands.inputs[0]) == {"alembic_version": "abc"}
+
+
+@pytest.mark.parametrize("missing", ["release", "secrets"])
+def test_host_without_release_or_secrets_has_no_migrated_database(
+    run_module: RunModule, commands: Any, database: Database, missing: str
+) -> None:
+    ((database.release / "airfield.json") if missing == "release" else database.secrets).unlink()
+    result = run_module(airflow_info, **database.task)["database"]
+    assert result == {"error": "", "revisions": {}, "users": 0, "migrated": False}
+    assert commands.lines == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (1, "", f"Traceback: bad URL {URL}"),
+        json.dumps({"error": f"bad URL {URL}", "revisions": {}, "users": 0, "migrated": False}),
+    ],
+    ids=["crash", "error"],
+)
+def test_error_of_the_database_is_told_without_its_url(
+    run_module: RunModule, commands: Any, database: Database, answer: Any
+) -> None:
+    commands.answer = lambda words: answer
+    result = run_module(airflow_info, **database.task)
+    assert result["database"]["error"].endswith("bad URL ********")
+    assert not result["database"]["migrated"]
+    assert "hunter2" not in json.dumps(result)

@@ -1,0 +1,499 @@
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.airfield.metal.plugins.module_utils import files
+from ansible_collections.airfield.metal.plugins.modules import airflow_service
+
+RunModule = Callable[..., dict[str, Any]]
+Tree = Callable[[Path], Any]
+UNIT = "/etc/systemd/system/airflow-triggerer.service"
+SOCKET = "/etc/systemd/system/airflow-triggerer.socket"
+MARK = "/var/lib/airfield/airflow-triggerer.fingerprint"
+RUNNING_MARK = "/run/airfield/airflow-triggerer.fingerprint"
+ENVIRONMENT = "/etc/airflow/triggerer.env"
+RESTARTED = "it was started from another unit, environment or input"
+PASSWORD = "hunter2-of-the-database"
+KEY = "s3cret-in-a-file"
+
+
+class Killed(BaseException):
+    """The module's process ends in the middle of its work."""
+
+
+class Host:
+    """A host below a temporary folder, with as much of systemd as the module depends on."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.states: dict[str, str] = {}
+        self.enabled: set[str] = set()
+        self.loaded: str | None = None
+        self.kill_at = ""
+        self.journal = ""
+        self.started_as = "active"
+        self.changes: list[str] = []
+
+    def path(self, name: str) -> Path:
+        return self.root / name.lstrip("/")
+
+    def text(self, name: str) -> str | None:
+        path = self.path(name)
+        return path.read_text() if path.exists() else None
+
+    def answer(self, words: list[str]) -> str:
+        if words[0] == "journalctl":
+            return self.journal
+        verb, *arguments = words[1:]
+        if verb == "show":
+            return self.show(arguments[0], arguments[2].split(","))
+        if verb == self.kill_at:
+            raise Killed
+        self.changes.append(" ".join(words[1:]))
+        getattr(self, verb.replace("-", "_"))(*arguments)
+        return ""
+
+    def show(self, unit: str, names: list[str]) -> str:
+        properties = {
+            "LoadState": "loaded" if self.loaded else "not-found",
+            "ActiveState": self.states.get(unit, "inactive"),
+            "SubState": "running" if self.states.get(unit) == "active" else "dead",
+            "NeedDaemonReload": "yes" if self.loaded and self.text(UNIT) != self.loaded else "no",
+            "UnitFileState": "enabled" if unit in self.enabled else "",
+        }
+        if unit.endswith(".service"):
+            properties["ExecMainStartTimestampMonotonic"] = "900000000"  # 100 s before the test's clock
+        return "".join(f"{name}={properties[name]}\n" for name in names if name in properties)
+
+    def daemon_reload(self) -> None:
+        self.loaded = self.text(UNIT) or self.text(f"{UNIT}.d/airfield.conf")
+
+    def enable(self, unit: str) -> None:
+        self.enabled.add(unit)
+
+    def disable(self, option: str, unit: str) -> None:
+        assert option == "--now"
+        self.enabled.discard(unit)
+        self.stop(unit)
+
+    def stop(self, *units: str) -> None:
+        for unit in units:
+            self.states[unit] = "inactive"
+
+    def restart(self, unit: str) -> None:
+        """Start it as the last loaded unit says: it remembers the mark."""
+        self.states[unit] = self.started_as
+        if unit.endswith(".service"):
+            assert self.loaded is not None
+            assert f"\nExecStartPre=+/usr/bin/install -D -m 0600 {MARK} {RUNNING_MARK}\n" in self.loaded
+            self.path(RUNNING_MARK).parent.mkdir(parents=True, exist_ok=True)
+            self.path(RUNNING_MARK).write_text(self.path(MARK).read_text())
+
+
+@pytest.fixture
+def host(tmp_path: Path, commands: Any, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """The module sees the files and the systemd of this host."""
+    host = Host(tmp_path)
+    commands.answer = host.answer
+    monkeypatch.setattr(airflow_service, "time", clock)
+    monkeypatch.setattr(airflow_service, "read_text", lambda path: files.read_text(str(host.path(path))))
+    monkeypatch.setattr(
+        airflow_service,
+        "ensure_file",
+        lambda module, path, content, **rest: files.ensure_file(module, str(host.path(path)), content, **rest),
+    )
+    below = SimpleNamespace(
+        path=SimpleNamespace(exists=lambda path: host.path(path).exists()), unlink=lambda path: os.unlink(host.path(path))
+    )
+    monkeypatch.setattr(airflow_service, "os", below)
+    return host
+
+
+TASK: dict[str, Any] = {
+    "name": "airflow-triggerer",
+    "unit": "[Service]\nExecStart=/bin/a\n[Install]\nWantedBy=multi-user.target\n",
+    "environment_file": ENVIRONMENT,
+    "environment": {"CONN": PASSWORD},
+    "files": [{"path": "/etc/a.conf", "content": "a = 1\n"}],
+    "secret_files": [{"path": "/etc/a.key", "content": f"{KEY}\n", "mode": "0600"}],
+    "inputs": {"release": "3.3.2-a"},
+}
+CHANGES: dict[str, dict[str, Any]] = {
+    "unit": {"unit": "[Service]\nExecStart=/bin/b\n"},
+    "environment": {"environment": {"CONN": "changed-password"}},
+    "files": {"files": [{"path": "/etc/a.conf", "content": "a = 2\n"}]},
+    "secret_files": {"secret_files": [{"path": "/etc/a.key", "content": "other\n", "mode": "0600"}]},
+    "inputs": {"inputs": {"release": "3.3.2-b"}},
+}
+
+
+def run(run_module: RunModule, check: bool = False, **changes: Any) -> dict[str, Any]:
+    """Run a usual task; a change to None omits the argument."""
+    arguments = {name: value for name, value in {**TASK, **changes}.items() if value is not None}
+    return run_module(airflow_service, check=check, **arguments)
+
+
+# Starting and restarting -----------------------------------------------------------------------------------------------
+
+
+def test_first_run_writes_enables_and_starts(run_module: RunModule, host: Host) -> None:
+    result = run(run_module)
+    assert (result["changed"], result["started"], result["reason"]) == (True, True, "it was inactive")
+    assert host.changes == ["daemon-reload", "enable airflow-triggerer.service", "restart airflow-triggerer.service"]
+    assert (host.text(UNIT) or "").startswith(TASK["unit"])
+    assert host.text(ENVIRONMENT) == f'CONN="{PASSWORD}"\n'
+    modes = [host.path(path).stat().st_mode & 0o7777 for path in (UNIT, ENVIRONMENT, "/etc/a.key", MARK)]
+    assert modes == [0o644, 0o600, 0o600, 0o600]
+
+
+def test_second_run_changes_nothing(run_module: RunModule, host: Host, tree: Tree) -> None:
+    run(run_module)
+    before = tree(host.root)
+    host.changes.clear()
+    result = run(run_module)
+    assert (result["changed"], result["started"], result["reason"], result["diff"]) == (False, False, "", [])
+    assert host.changes == []
+    assert tree(host.root) == before
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_service_restarts_with_whatever_it_is_started_from(run_module: RunModule, host: Host, change: str) -> None:
+    run(run_module)
+    result = run(run_module, **CHANGES[change])
+    assert (result["changed"], result["started"], result["reason"]) == (True, True, RESTARTED)
+    assert host.changes[-2:] == ["daemon-reload", "restart airflow-triggerer.service"]
+    assert not run(run_module, **CHANGES[change])["changed"]
+
+
+def test_way_to_tell_its_health_is_no_reason_to_restart(
+    run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(run_module)
+    monkeypatch.setattr(airflow_service, "open_url", lambda url, **rest: io.BytesIO(b""))
+    assert not run(run_module, health={"url": "http://h/"})["changed"]
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
+def test_service_that_does_not_run_is_started(run_module: RunModule, host: Host, state: str) -> None:
+    run(run_module)
+    host.states["airflow-triggerer.service"] = state
+    result = run(run_module)
+    assert (result["changed"], result["started"], result["reason"]) == (True, True, f"it was {state}")
+
+
+def test_reloading_service_runs(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    host.states["airflow-triggerer.service"] = "reloading"
+    assert not run(run_module, check=True)["started"]
+
+
+def test_service_started_before_airfield_managed_it_is_restarted(run_module: RunModule, host: Host) -> None:
+    host.states["airflow-triggerer.service"] = "active"
+    assert run(run_module)["reason"] == RESTARTED
+
+
+def test_service_that_is_not_enabled_is_enabled_without_a_restart(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    host.enabled.clear()
+    result = run(run_module)
+    assert (result["changed"], result["started"]) == (True, False)
+    assert host.enabled == {"airflow-triggerer.service"}
+
+
+def test_unit_that_also_names_another_is_enabled_until_both_are(run_module: RunModule, host: Host) -> None:
+    unit = TASK["unit"] + "Also=other.service\n"
+    assert run(run_module, unit=unit)["changed"]
+    host.changes.clear()
+    assert run(run_module, unit=unit)["changed"]
+    assert host.changes == ["enable airflow-triggerer.service"]
+    host.enabled.add("other.service")
+    assert not run(run_module, unit=unit)["changed"]
+
+
+@pytest.mark.parametrize("killed_at", ["daemon-reload", "restart"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_run_killed_between_writing_and_restarting_is_healed(
+    run_module: RunModule, host: Host, change: str, killed_at: str
+) -> None:
+    run(run_module)
+    host.kill_at = killed_at
+    with pytest.raises(Killed):
+        run(run_module, **CHANGES[change])
+    assert host.text(MARK) != host.text(RUNNING_MARK)
+    host.kill_at = ""
+    result = run(run_module, **CHANGES[change])
+    assert (result["changed"], result["started"], result["reason"]) == (True, True, RESTARTED)
+    assert host.text(MARK) == host.text(RUNNING_MARK)
+    assert host.loaded == host.text(UNIT)
+    assert not run(run_module, **CHANGES[change])["changed"]
+
+
+def test_run_killed_between_the_files_is_healed(run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(run_module)
+
+    def die_at_the_mark(module: Any, path: str, content: str, **rest: Any) -> bool:
+        if path == MARK:
+            raise Killed
+        return bool(files.ensure_file(module, str(host.path(path)), content, **rest))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(airflow_service, "ensure_file", die_at_the_mark)
+        with pytest.raises(Killed):
+            run(run_module, **CHANGES["environment"])
+    assert run(run_module, **CHANGES["environment"])["reason"] == RESTARTED
+
+
+@pytest.mark.parametrize("change", ["nothing", *CHANGES])
+def test_check_mode_says_what_a_run_does_and_changes_nothing(
+    run_module: RunModule, host: Host, tree: Tree, change: str
+) -> None:
+    changes = CHANGES.get(change, {})
+    run(run_module)
+    before = tree(host.root)
+    host.changes.clear()
+    told = run(run_module, check=True, **changes)
+    assert tree(host.root) == before
+    assert host.changes == []
+    done = run(run_module, **changes)
+    for key in ("changed", "started", "reason", "diff"):
+        assert told[key] == done[key]
+
+
+def test_check_mode_works_on_a_bare_host(run_module: RunModule, host: Host, tree: Tree) -> None:
+    result = run(run_module, check=True)
+    assert (result["changed"], result["started"], result["reason"]) == (True, True, "it was inactive")
+    assert tree(host.root) == {}
+    assert host.changes == []
+
+
+def test_diff_shows_what_changes_and_no_secret(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    changes = {name: value for change in CHANGES.values() for name, value in change.items()}
+    result = run(run_module, **changes)
+    unit, file, environment = result["diff"]
+    assert [entry["after_header"] for entry in result["diff"]] == [UNIT, "/etc/a.conf", ENVIRONMENT]
+    assert "ExecStart=/bin/a" in unit["before"]
+    assert "ExecStart=/bin/b" in unit["after"]
+    assert (file["before"], file["after"]) == ("a = 1\n", "a = 2\n")
+    assert (environment["before"], environment["after"]) == ("CONN=<before>\n", "CONN=<after>\n")
+    for secret in (PASSWORD, KEY):
+        assert secret not in json.dumps(result)
+
+
+def test_drop_in_stands_beside_the_unit_of_a_package(run_module: RunModule, host: Host) -> None:
+    run(run_module, unit=None, drop_in="[Service]\nNice=5\n")
+    assert (host.text(f"{UNIT}.d/airfield.conf") or "").startswith("[Service]\nNice=5\n")
+    assert host.text(UNIT) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unit": None}, "state is started but any of the following are missing: unit, drop_in"),
+        ({"drop_in": "[Service]\n"}, "mutually exclusive: unit|drop_in"),
+        ({"environment_file": None}, "environment_file"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(run_module: RunModule, host: Host, changes: dict[str, Any], message: str) -> None:
+    result = run(run_module, **changes)
+    assert result["failed"]
+    assert message in result["msg"]
+    assert host.changes == []
+
+
+# Sockets ---------------------------------------------------------------------------------------------------------------
+
+WITH_SOCKET: dict[str, Any] = {"socket": "[Socket]\nListenStream=8333\n"}
+
+
+def test_service_with_a_socket_comes_up_by_its_first_connection(run_module: RunModule, host: Host) -> None:
+    result = run(run_module, **WITH_SOCKET)
+    assert result["started"]
+    assert host.text(SOCKET) == WITH_SOCKET["socket"]
+    assert host.changes[-3:] == [
+        "enable airflow-triggerer.socket",
+        "stop airflow-triggerer.socket airflow-triggerer.service",
+        "restart airflow-triggerer.socket",
+    ]
+    assert not run(run_module, **WITH_SOCKET)["changed"]
+
+
+def test_running_service_with_a_socket_restarts_by_its_fingerprint(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_SOCKET)
+    host.restart("airflow-triggerer.service")
+    assert not run(run_module, **WITH_SOCKET)["changed"]
+    result = run(run_module, socket="[Socket]\nListenStream=8334\n")
+    assert result["reason"] == RESTARTED
+    assert host.states == {"airflow-triggerer.service": "inactive", "airflow-triggerer.socket": "active"}
+
+
+def test_health_of_a_service_with_a_socket_is_asked(run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_service, "open_url", lambda url, **rest: io.BytesIO(b""))
+    assert run(run_module, **WITH_SOCKET, health={"url": "http://h/"})["started"]
+
+
+# Health ----------------------------------------------------------------------------------------------------------------
+
+
+def beat(age: float) -> str:
+    """When a heartbeat was that many seconds ago."""
+    return (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)).isoformat()
+
+
+def health(status: str = "healthy", age: float = 5, component: str = "triggerer") -> bytes:
+    return json.dumps({component: {"status": status, f"latest_{component}_heartbeat": beat(age)}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "fresh"),
+    [
+        (health(), True),
+        (health(age=60), True),
+        (health(age=101), False),
+        (health(status="unhealthy"), False),
+        (health(component="scheduler"), False),
+        (b'{"triggerer": {"status": "healthy", "latest_triggerer_heartbeat": null}}', False),
+        (b'{"triggerer": {"status": null, "latest_triggerer_heartbeat": null}}', False),
+        (b'{"triggerer": null}', False),
+        (b"{}", False),
+        (b"null", False),
+    ],
+)
+def test_heartbeat_counts_when_it_is_of_the_present_process(body: bytes, fresh: bool) -> None:
+    assert airflow_service.heartbeat_is_fresh(body, "triggerer", process_age=100) is fresh
+
+
+@pytest.fixture
+def replies(monkeypatch: pytest.MonkeyPatch) -> list[bytes | Exception]:
+    """What the health address answers, one a question, the last one for ever."""
+    answers: list[bytes | Exception] = []
+
+    def open_url(url: str, **rest: Any) -> io.BytesIO:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return io.BytesIO(answer)
+
+    monkeypatch.setattr(airflow_service, "open_url", open_url)
+    return answers
+
+
+HEALTH: dict[str, Any] = {"health": {"url": "http://web1/health", "component": "triggerer", "timeout": 20}}
+
+
+@pytest.mark.parametrize(
+    "first", [ConnectionError("refused"), b"{}", health(age=101), b"<html>starting</html>", b'["ok"]', b""], ids=str
+)
+def test_service_that_is_not_healthy_yet_is_waited_for(
+    run_module: RunModule, host: Host, replies: list[Any], clock: SimpleNamespace, first: Any
+) -> None:
+    replies += [first, first, health()]
+    assert run(run_module, **HEALTH)["started"]
+    assert clock.now == 1001.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (ConnectionError("refused"), "GET http://web1/health: refused"),
+        (b"{}", "http://web1/health names no heartbeat of this process for triggerer yet"),
+    ],
+)
+def test_service_that_stays_unhealthy_fails_with_the_reason_and_its_journal(
+    run_module: RunModule, host: Host, replies: list[Any], clock: SimpleNamespace, reply: Any, problem: str
+) -> None:
+    replies.append(reply)
+    host.journal = f"cannot log in with {PASSWORD}\nboom\n"
+    result = run(run_module, **HEALTH)
+    assert result["failed"]
+    assert result["msg"].startswith(f"airflow-triggerer.service did not become healthy within 20 s: {problem}. Remedy: ")
+    assert "journalctl -u airflow-triggerer" in result["msg"]
+    assert result["journal"] == ["cannot log in with ********", "boom"]
+    assert PASSWORD not in json.dumps(result)
+    assert 20 < clock.now - 1000 < 22
+
+
+def test_service_that_ends_at_once_fails_with_its_state(run_module: RunModule, host: Host) -> None:
+    host.started_as = "failed"
+    result = run(run_module)
+    assert "did not become healthy within 30 s: airflow-triggerer.service is failed (dead)" in result["msg"]
+
+
+def test_unhealthy_service_is_found_though_nothing_changed(run_module: RunModule, host: Host, replies: list[Any]) -> None:
+    run(run_module)
+    replies.append(ConnectionError("refused"))
+    assert run(run_module, **HEALTH)["failed"]
+
+
+def test_check_mode_does_not_wait(run_module: RunModule, host: Host, replies: list[Any]) -> None:
+    replies.append(ConnectionError("refused"))
+    assert run(run_module, check=True, **HEALTH)["changed"]
+
+
+# Fingerprint -----------------------------------------------------------------------------------------------------------
+
+
+def test_fingerprint_changes_with_each_part_and_not_with_their_order() -> None:
+    parts: tuple[Any, ...] = ("unit", None, {"A": "1", "B": "2"}, [], {"release": "a"})
+    base = airflow_service.fingerprint(*parts)
+    assert airflow_service.fingerprint("unit", None, {"B": "2", "A": "1"}, [], {"release": "a"}) == base
+    variants = {airflow_service.fingerprint(*parts[:index], "other", *parts[index + 1 :]) for index in range(len(parts))}
+    assert len(variants | {base}) == len(parts) + 1
+
+
+# Removing --------------------------------------------------------------------------------------------------------------
+
+
+def remove(run_module: RunModule, check: bool = False) -> dict[str, Any]:
+    return run_module(
+        airflow_service, check=check, name="airflow-triggerer", environment_file=ENVIRONMENT, environment={}, state="absent"
+    )
+
+
+def test_leftover_is_removed_by_its_name_and_environment_file(run_module: RunModule, host: Host) -> None:
+    """As the role does it, which does not know the secrets of what is to go."""
+    run(run_module)
+    result = run_module(airflow_service, name="airflow-triggerer", environment_file=ENVIRONMENT, state="absent")
+    assert "msg" not in result
+    assert host.text(UNIT) is None
+
+
+def test_absent_service_is_stopped_and_its_files_removed(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    host.changes.clear()
+    assert remove(run_module)["changed"]
+    assert host.changes == ["disable --now airflow-triggerer.service", "daemon-reload"]
+    assert not any(host.path(path).exists() for path in (UNIT, ENVIRONMENT, MARK, RUNNING_MARK))
+    host.changes.clear()
+    assert not remove(run_module)["changed"]
+    assert host.changes == []
+
+
+def test_killed_removal_is_finished(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    host.kill_at = "daemon-reload"
+    with pytest.raises(Killed):
+        remove(run_module)
+    host.kill_at = ""
+    remove(run_module)
+    assert not host.path(UNIT).exists()
+    assert host.states["airflow-triggerer.service"] == "inactive"
+
+
+def test_check_mode_removes_nothing(run_module: RunModule, host: Host, tree: Tree) -> None:
+    run(run_module)
+    before = tree(host.root)
+    host.changes.clear()
+    told = remove(run_module, check=True)
+    assert tree(host.root) == before
+    assert host.changes == []
+    assert told["changed"] == remove(run_module)["changed"]
+    assert not remove(run_module, check=True)["changed"]
