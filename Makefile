@@ -44,7 +44,7 @@ molecule: $(VENV) ## Put a cluster on test hosts and test it
 	molecule test
 
 bench: $(VENV) ## Measure against doing the same by hand
-	bench/run.sh
+	bench/run.py
 
 lock: $(VENV) ## Pin the packages of the controller and of every supported release anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
