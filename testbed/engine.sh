@@ -20,7 +20,7 @@ fi
 exec 9>/run/lock/airfield-engine.lock
 flock 9
 echo 1024 >$instances
-command -v dockerd >/dev/null || "$here/apt.sh" docker.io iptables
+command -v dockerd >/dev/null || "$here/apt.sh" docker.io iptables procps
 answers && exit 0
 echo "engine: starting dockerd"
 if [ -d /run/systemd/system ]; then
