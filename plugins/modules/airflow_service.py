@@ -48,20 +48,20 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions: &file
-      path:
+    suboptions:
+      path: &path
         description: The file. Folders above it are made.
         type: path
         required: true
-      content:
+      content: &content
         description: Its content.
         type: str
         required: true
-      owner:
+      owner: &owner
         description: Its owner.
         type: str
         default: root
-      group:
+      group: &group
         description: Its group.
         type: str
         default: root
@@ -75,7 +75,10 @@ options:
     elements: dict
     default: []
     suboptions:
-      <<: *file
+      path: *path
+      content: *content
+      owner: *owner
+      group: *group
       mode:
         description: Its mode, in octal digits.
         type: str
