@@ -32,12 +32,16 @@ T = TypeVar("T")
 Connect = Callable[[str], Host]
 
 
+def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's commands in the clone, as its user would and not as molecule, whose settings are others."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
+    return subprocess.run(command, check=check, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
 @functools.cache
 def inventory() -> dict[str, Any]:
     """The inventory as Ansible reads it, untemplated."""
-    command = ["ansible-inventory", "--inventory", str(INVENTORY), "--list"]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    result: dict[str, Any] = json.loads(answer.stdout)
+    result: dict[str, Any] = json.loads(run("ansible-inventory", "--inventory", str(INVENTORY), "--list").stdout)
     return result
 
 
@@ -95,10 +99,8 @@ def secret_names() -> list[str]:
 
 
 def playbook(*arguments: str, inventory: Path = INVENTORY) -> subprocess.CompletedProcess[str]:
-    """Run site.yml on the cluster, from the clone, as its user would."""
-    command = ["ansible-playbook", "--inventory", str(inventory), "site.yml", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
-    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment)
+    """Run site.yml on the cluster."""
+    return run("ansible-playbook", "--inventory", str(inventory), "site.yml", *arguments, check=False)
 
 
 def python(host: Host, code: str, *arguments: str) -> CommandResult:

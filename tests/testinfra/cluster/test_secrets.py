@@ -6,12 +6,14 @@ The matrix is Airflow's own security model: on 3.x a worker has neither the meta
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import topology
+import yaml
 from testinfra.host import Host
 
 testinfra_hosts = topology.backends("all")
@@ -35,11 +37,13 @@ sqlalchemy.create_engine(url.rsplit("/", 1)[0] + "/" + sys.argv[1]).connect()
 
 
 def canaries() -> Iterator[tuple[str, str]]:
-    """Each secret as it is, as in a URL, and in base64 (without its last bytes, which depend on what follows)."""
+    """Each secret as it is, as in a URL, in JSON and in YAML, and in base64 (but for the end, which what follows changes)."""
     for name in topology.secret_names():
         value = str(topology.variables()[name])
         yield name, value
         yield name, quote(value, safe="")
+        yield name, json.dumps(value)[1:-1]
+        yield name, value.replace("'", "''")
         yield name, base64.b64encode(value.encode()).decode()[: len(value) // 3 * 4]
     yield "sentry_dsn", "canary-sentry-9f31"
 
@@ -54,6 +58,8 @@ def test_the_search_finds_what_it_is_for() -> None:
     secret = topology.variables()["airflow_database_password"]
     assert hits(f"x {secret} y") == ["airflow_database_password"]
     assert hits(f"postgresql://airflow:{quote(secret, safe='')}@store1") == ["airflow_database_password"]
+    assert hits(json.dumps({"password": secret})) == ["airflow_database_password"]
+    assert hits(yaml.safe_dump({"password": secret}, width=1000)) == ["airflow_database_password"]
     assert hits("nothing") == []
 
 
