@@ -99,7 +99,7 @@ author:
 EXAMPLES = r"""
 - name: Look at the host
   airfield.metal.airflow_info:
-    packages: [python3-venv, zstd]
+    packages: [tzdata, redis-server]
     paths: [/opt/airflow, /var/log/airflow]
     resolve: [web1]
     connect:

@@ -33,7 +33,7 @@ options:
     type: path
     default: /opt/airflow
   archive:
-    description: The packed release, a tar file compressed with zstd, readable by everybody.
+    description: The packed release, a tar file compressed with gzip, readable by everybody.
     type: path
   lock:
     description: Constraints with hashes, in pip's format. It pins uv as well.
@@ -143,7 +143,6 @@ class Release:
 
     def install_uv(self, folder: str) -> str:
         """uv at the version and hash of the lock, in a folder of its own; returns the program."""
-        self.run("/usr/bin/python3", "-m", "venv", folder)
         # pip, unlike uv, takes no hashes from constraints.
         with open(self.params["lock"], encoding="utf-8") as stream:
             pins = re.findall(r"^uv==(?:.*\\\n)*.*", stream.read(), re.MULTILINE)
@@ -153,11 +152,14 @@ class Release:
                     self.params["lock"]
                 )
             )
+        os.makedirs(folder)
         requirements = os.path.join(folder, "uv.txt")
         with open(requirements, "w", encoding="utf-8") as stream:
             stream.write(pins[0])
-        pip = [os.path.join(folder, "bin/pip"), "--disable-pip-version-check", "install", "--quiet", "--require-hashes"]
-        self.run(*pip, "--requirement", requirements)
+        # Debian's wheel of pip runs as it is; a virtual environment for it would cost as much again.
+        wheels = glob.glob("/usr/share/python-wheels/pip-*.whl")
+        pip = ["/usr/bin/python3", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--require-hashes"]
+        self.run(*pip, "--target", folder, "--requirement", requirements, PYTHONPATH=os.pathsep.join(wheels))
         return os.path.join(folder, "bin/uv")
 
     def build(self) -> bool:
@@ -195,7 +197,7 @@ class Release:
             os.makedirs(os.path.dirname(archive), mode=0o755, exist_ok=True)
             partial = archive + ".partial"
             parent, name = os.path.split(self.path)
-            self.run("tar", "-C", parent, "-I", "zstd -3 -T0", "--exclude=.complete", "-cf", partial, name)
+            self.run("tar", "-C", parent, "-I", "gzip -1", "--exclude=.complete", "-cf", partial, name)
             os.chmod(partial, 0o644)
             os.rename(partial, archive)
         return True
@@ -206,7 +208,7 @@ class Release:
         if not self.module.check_mode:
             shutil.rmtree(self.path, ignore_errors=True)
             os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
-            self.run("tar", "-C", os.path.dirname(self.path), "-I", "zstd", "--no-same-owner", "-xf", self.params["archive"])
+            self.run("tar", "-C", os.path.dirname(self.path), "--gzip", "--no-same-owner", "-xf", self.params["archive"])
             self.complete()
             os.unlink(self.params["archive"])
         return True

@@ -53,7 +53,8 @@ def test_url_renders_what_host_and_password_render() -> None:
 
 
 def test_a_changed_option_restarts_only_who_reads_it() -> None:
-    assert changes("--check", "--extra-vars", '{"airflow_worker_concurrency": 3}') == {
+    # As people type it, which makes it a string.
+    assert changes("--check", "--extra-vars", "airflow_worker_concurrency=3") == {
         "localhost": 0,
         "scheduler1": 1,  # airflow.cfg alone
         "web1": 1,
