@@ -63,7 +63,8 @@ def test_worker_unit(host: Host) -> None:
     shown = properties(host, "airflow-worker")
     assert shown["OOMPolicy"] == "continue"
     assert shown["TimeoutStopUSec"] == "11min"
-    assert shown["MemoryMax"] == str(4 * 2**30)
+    limit = topology.variable("airflow_worker_memory_max", "")
+    assert shown["MemoryMax"] == (str(int(limit.removesuffix("G")) * 2**30) if limit else "infinity")
     process = host.file(f"/proc/{shown['MainPID']}/status").content_string
     assert "Umask:\t0002" in process
 
