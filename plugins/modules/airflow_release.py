@@ -56,6 +56,9 @@ options:
     description: How many releases to keep beside the current one, for a way back.
     type: int
     default: 2
+  transit:
+    description: Pattern of the files by which the release came to the host; V(current) removes them first.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -224,6 +227,8 @@ class Release:
                 self.module.fail_json(
                     msg=f"{self.path} is not complete, so it was not made current. Remedy: build or unpack it first."
                 )
+            for file in glob.glob(self.params["transit"] or ""):
+                os.unlink(file)
             temporary = link + ".new"
             if os.path.lexists(temporary):
                 os.unlink(temporary)
@@ -257,6 +262,7 @@ def main() -> None:
             "environment": {"type": "dict", "default": {}, "no_log": True},
             "cache": {"type": "path"},
             "keep": {"type": "int", "default": 2},
+            "transit": {"type": "path"},
         },
         required_if=[
             ("state", "built", ("lock", "requirements", "describe")),

@@ -304,6 +304,17 @@ def test_killed_switch_is_switched_again(run_module: RunModule, base: Path) -> N
     assert sorted(path.name for path in base.iterdir()) == ["current", "releases"]
 
 
+def test_files_by_which_it_came_are_removed_and_no_others(run_module: RunModule, base: Path, tmp_path: Path) -> None:
+    make_release(base, "a")
+    for name in ("airfield-a.lock", "airfield-a.tar.gz", "airfield-a.tar.gz.partial", "airfield-b.lock"):
+        (tmp_path / name).touch()
+    task = {"id": "a", "state": "current", "base": str(base), "transit": str(tmp_path / "airfield-a.*")}
+    run_module(airflow_release, check=True, **task)
+    assert len(list(tmp_path.glob("airfield-*"))) == 4
+    run_module(airflow_release, **task)
+    assert [path.name for path in tmp_path.glob("airfield-*")] == ["airfield-b.lock"]
+
+
 def test_incomplete_release_is_not_made_current(run_module: RunModule, base: Path) -> None:
     make_release(base, "a")
     switch(run_module, base, "a")
