@@ -13,6 +13,8 @@ Airflow, which costs 2 CPU seconds each time (docs/performance.md):
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -96,6 +98,16 @@ def read_heads(site_packages: Path) -> dict[str, str]:
     return heads
 
 
+def try_to_start() -> None:
+    """Raise where Airflow or its Celery commands do not start, which consistent packages are no proof of."""
+    from airflow.cli.cli_parser import get_parser
+
+    # Where the provider cannot be imported, the parser knows no command `celery`, and exits.
+    get_parser().parse_args(["celery", "worker"])
+    # What the command itself imports, late.
+    importlib.import_module("airflow.providers.celery.executors.celery_executor_utils")
+
+
 def main() -> None:
     import yaml
 
@@ -104,6 +116,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         # Importing Airflow writes below AIRFLOW_HOME.
         os.environ["AIRFLOW_HOME"] = home
+        # Airflow logs to standard output, where the document belongs.
+        with contextlib.redirect_stdout(sys.stderr):
+            try_to_start()
         document = {
             "airflow": version("apache-airflow"),
             "free_sections": sorted(section for section in options if section.endswith("_transport_options")),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import argparse
 import json
 import re
 import sys
@@ -93,6 +94,21 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     fake_module(monkeypatch, "airflow.cli.commands.config_command", CONFIGS_CHANGES=fake.changes)
     fake_module(monkeypatch, "airflow.configuration", conf=SimpleNamespace(deprecated_options=fake.deprecated))
     return fake
+
+
+def test_release_without_celerys_command_does_not_start(describe: Any, airflow: SimpleNamespace, monkeypatch: Any) -> None:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    fake_module(monkeypatch, "airflow.cli.cli_parser", get_parser=lambda: parser)
+    with pytest.raises(SystemExit):
+        describe.try_to_start()
+    commands.add_parser("celery").add_subparsers().add_parser("worker")
+    with pytest.raises(ModuleNotFoundError):
+        describe.try_to_start()
+    for package in ("airflow.providers", "airflow.providers.celery", "airflow.providers.celery.executors"):
+        fake_module(monkeypatch, package, __path__=[])
+    fake_module(monkeypatch, "airflow.providers.celery.executors.celery_executor_utils")
+    describe.try_to_start()
 
 
 def test_former_names_lead_to_present_ones(describe: Any, airflow: SimpleNamespace) -> None:
