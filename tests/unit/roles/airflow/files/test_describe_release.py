@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import argparse
+import importlib.util
 import json
 import re
 import sys
