@@ -370,6 +370,11 @@ def test_worker_that_others_could_not_replace_keeps_its_queues(
     assert cluster.told == []
 
 
+def test_worker_that_has_left_its_queues_before_needs_nobody_to_replace_it(run: RunModule, cluster: Cluster) -> None:
+    cluster.queues[NODE] = [CANARY]
+    assert run("drained", others={"default": 1})["queues"] == [CANARY]
+
+
 def test_worker_is_not_drained_while_nobody_can_say_who_else_works(run: RunModule, cluster: Cluster) -> None:
     cluster.broker_from = NEVER
     result = run("drained", others={"default": 1})
