@@ -8,10 +8,10 @@ VENV := .venv/.complete
 ARTIFACT := build/airfield-metal.tar.gz
 SHIPPED := $(shell git ls-files --cached --others --exclude-standard 2>/dev/null | grep -Ev '^(bench|molecule|testbed|\.ci)/')
 
-.PHONY: help demo demo-down test lint unit sanity molecule bench lock docs clean
+.PHONY: help demo demo-down test test-faults lint unit sanity molecule bench lock docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV) ## Start five hosts in Docker and put an Airflow cluster on them
 	ansible-playbook -i inventories/demo testbed/up.yml
@@ -42,6 +42,9 @@ sanity: $(VENV) $(ARTIFACT) ## Run Ansible's own checks on the built collection
 
 molecule: $(VENV) ## Put a cluster on test hosts and test it
 	molecule test
+
+test-faults: $(VENV) ## Break a cluster under load, in every way that costs no task: takes hours
+	molecule test --scenario-name faults
 
 bench: $(VENV) ## Measure against doing the same by hand
 	bench/run.py

@@ -2,8 +2,8 @@
 # floor.sh cluster|worker built|shipped: by hand what site.yml does, and no more: no idempotence, no options, no recovery.
 # It is the floor that the collection's run times are held against.
 #
-#   cluster  the five hosts of inventory/hosts.yml, until all of Airflow is healthy
-#   worker   worker3, into the running cluster, until it consumes its queues
+#   cluster  the five hosts of inventory/hosts.yml, until all of Airflow is healthy and each worker has run a task
+#   worker   worker3, into the running cluster, until it has run a task
 #   built    each host builds its Python environment, from a warm cache of uv
 #   shipped  scheduler1 builds it, the others get its files, bytecode included
 #
@@ -13,7 +13,7 @@ set -euo pipefail
 : "${TESTBED:?}" "${UV:?}" "${LOCK:?}" "${REQUIREMENT:?}" "${SEAWEEDFS:?}" "${ADMIN_PASSWORD:?}"
 here=$(cd "$(dirname "$0")" && pwd)
 what=$1 way=$2
-kit=$TESTBED/floor packed=$TESTBED/venv.tar
+kit=$TESTBED/floor packed=$TESTBED/venv.tar web=http://10.83.3.12:8080
 
 on() { # on HOST COMMAND...
   ssh -F "$TESTBED/ssh_config" "$@"
@@ -46,6 +46,7 @@ if [ "$what" = worker ]; then
   hand_out worker3
   if [ "$way" = built ]; then each environment worker3; else ship worker3; fi
   each "configure start" worker3
+  "$here/probe.py" run "$web" on_worker3
   exit
 fi
 
@@ -75,4 +76,5 @@ fi
 wait "$store"
 each migrate scheduler1
 each start "${hosts[@]}"
-"$here/probe.py" health http://10.83.3.12:8080
+"$here/probe.py" health "$web"
+"$here/probe.py" run "$web" on_worker1 on_worker2

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure site.yml against doing the same by hand (floor.sh), both on fresh hosts of this machine.
+"""Measure site.yml and add_workers.yml against doing the same by hand (floor.sh), all on fresh hosts of this machine.
 
 CPU seconds are what counts: those of all processes on the hosts (the cgroup that the hosts' containers share) and those of
 everything started here (a cgroup of our own, SSH's background processes included). Wall seconds depend on what else runs.
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -29,14 +30,16 @@ LOG = OUTPUT / "bench.log"
 ACCOUNTS = Path("/sys/fs/cgroup/cpuacct")
 CONTROLLER = "airfield-bench-controller"
 WEB = "http://10.83.3.12:8080"
+ADD = ["playbooks/add_workers.yml", "-e"]
 SEAWEEDFS = ROOT / "roles/seaweedfs/files/requirements.txt"
 
 FIVE = ["scheduler1", "web1", "worker1", "worker2", "store1"]
 INVENTORY = ["-i", "bench/inventory/hosts.yml"]
 WITH_WORKER3 = [*INVENTORY, "-i", "bench/inventory/worker3.yml"]
 WITH_BOTH = ["-i", "bench/inventory"]
-# A new worker by itself; the database must come to know its address.
-ONE_HOST = ["--limit", "worker4,postgresql,localhost"]
+# Sixteen hosts, eleven of them not among the five.
+SIXTEEN = [*WITH_BOTH, "-i", "bench/sixteen"]
+ELEVEN = [f"worker{number}" for number in range(3, 14)]
 
 
 @dataclass(frozen=True)
@@ -106,15 +109,15 @@ class Side:
         ssh = ["ssh", "-F", str(self.directory / "ssh_config"), host, command]
         return subprocess.run(ssh, check=True, input=text, stdout=subprocess.PIPE, stderr=self.log, text=True).stdout
 
-    def up(self) -> None:
-        self.playbook(*WITH_BOTH, "testbed/up.yml")
+    def up(self, *inventory: str) -> None:
+        self.playbook(*inventory, "testbed/up.yml")
         folder = "/opt/airflow/dags/current"
         put = f"sudo mkdir -p {folder} && sudo tee {folder}/bench.py >/dev/null"
-        for host in ("scheduler1", "worker1", "worker2", "worker3", "worker4"):
+        for host in ("scheduler1", "worker1", "worker2", "worker3"):
             self.on(host, put, (BENCH / "bench_dags.py").read_text())
 
     def down(self) -> None:
-        self.playbook(*WITH_BOTH, "testbed/down.yml")
+        self.playbook(*SIXTEEN, "testbed/down.yml")
 
     def measure(self, what: str, *command: str | Path, **environment: str) -> Cost:
         """Run a command and read the meters around it."""
@@ -140,18 +143,13 @@ class Side:
         cost = self.measure("services at rest", "sleep", "40")
         self.idle_rate = cost.hosts / cost.wall
 
-    def prove(self, workers: list[str], password: str) -> None:
-        """Run a task on each worker."""
-        dags = [f"on_{worker}" for worker in workers]
-        self.call(BENCH / "probe.py", "run", WEB, *dags, ADMIN_PASSWORD=password)
 
-
-def our_side(side: Side, password: str) -> Costs:
-    def site(what: str, *arguments: str) -> Cost:
+def our_side(side: Side) -> Costs:
+    def run(what: str, *arguments: str) -> Cost:
         start = int(time.time())
-        # The play ends when everything is healthy; the probe only confirms it.
+        # The play ends when everything is healthy and each new worker has run a task; the probe only confirms it.
         shell = f'"$@" && {BENCH}/probe.py health {WEB}'
-        cost = side.measure(what, "sh", "-c", shell, "sh", "ansible-playbook", "site.yml", *arguments)
+        cost = side.measure(what, "sh", "-c", shell, "sh", "ansible-playbook", *arguments)
         count = f"journalctl -q -t sudo --since=@{start} | grep -c BECOME-SUCCESS || true"
         recap = LOG.read_text().rpartition("PLAY RECAP")[2]
         return replace(
@@ -160,12 +158,30 @@ def our_side(side: Side, password: str) -> Costs:
             changed=sum(map(int, re.findall(r"changed=(\d+)", recap))),
         )
 
-    costs = {"first": site("site.yml, first run", *INVENTORY)}
+    costs = {"first": run("site.yml, first run", *INVENTORY, "site.yml")}
     side.settle()
-    costs["noop"] = min((site("site.yml, nothing to do", *INVENTORY) for _ in range(2)), key=lambda cost: cost.cpu)
-    costs["worker"] = site("site.yml, one more worker", *WITH_WORKER3)
-    costs["worker alone"] = site("site.yml --limit, one more worker", *WITH_BOTH, *ONE_HOST)
-    side.prove(["worker1", "worker2", "worker3", "worker4"], password)
+    noops = (run("site.yml, nothing to do", *INVENTORY, "site.yml") for _ in range(2))
+    costs["noop"] = min(noops, key=lambda cost: cost.cpu)
+    costs["worker"] = run("site.yml, one more worker", *WITH_WORKER3, "site.yml")
+    costs["worker alone"] = run("add_workers.yml, one more worker", *WITH_BOTH, *ADD, "workers=worker4")
+    return costs
+
+
+def many_hosts(side: Side) -> Costs:
+    """What more hosts cost: eight workers at once beside one, and sixteen hosts with nothing to do beside one."""
+
+    def run(what: str, *arguments: str) -> Cost:
+        return side.measure(what, "ansible-playbook", *SIXTEEN, *arguments)
+
+    side.playbook(*INVENTORY, "site.yml")
+    costs = {
+        "one": run("add_workers.yml, one worker", *ADD, "workers=" + ELEVEN[0]),
+        "eight": run("add_workers.yml, eight workers", *ADD, "workers=" + ",".join(ELEVEN[1:9])),
+    }
+    side.playbook(*SIXTEEN, *ADD, "workers=" + ",".join(ELEVEN[9:]))
+    side.settle()
+    costs["one host"] = run("site.yml, nothing to do, one host", "site.yml", "--limit", "worker1")
+    costs["sixteen hosts"] = run("site.yml, nothing to do, sixteen hosts", "site.yml")
     return costs
 
 
@@ -174,7 +190,6 @@ def floor_side(side: Side, way: str, environment: dict[str, str]) -> Costs:
     costs = {way: side.measure(f"floor, {way}", script, "cluster", way, **environment)}
     side.settle()
     costs[way + " worker"] = side.measure(f"floor, {way}, one more worker", script, "worker", way, **environment)
-    side.prove(["worker1", "worker2", "worker3"], environment["ADMIN_PASSWORD"])
     return costs
 
 
@@ -209,43 +224,75 @@ def yardstick() -> str:
     return ", ".join(done.stderr.splitlines())
 
 
+TITLES = {
+    "first": "**a** `site.yml`, first run on five bare hosts",
+    "built": "floor: by hand, each host builds its Python environment",
+    "shipped": "floor: by hand, built once and shipped",
+    "noop": "**b** `site.yml`, nothing to do, five hosts",
+    "worker": "**c** `site.yml`, a worker added to the five hosts",
+    "worker alone": "**c** `add_workers.yml`, a worker added to the running cluster",
+    "built worker": "floor of a worker: by hand, builds its Python environment",
+    "shipped worker": "floor of a worker: by hand, gets it shipped",
+    "one": "**d** `add_workers.yml`, one worker",
+    "eight": "**d** `add_workers.yml`, eight workers at once",
+    "one host": "**e** `site.yml --limit` to one host, nothing to do",
+    "sixteen hosts": "**e** `site.yml`, nothing to do, sixteen hosts",
+}
+# What is compared: title, value, the runs that it needs, budget.
+MEASURES: list[tuple[str, Callable[[Costs], float], list[str], float | None]] = [
+    ("**a** CPU of the first run / floor, each builds", lambda c: c["first"].cpu / c["built"].cpu, ["first", "built"], 1.3),
+    ("**a** the same, user mode only", lambda c: c["first"].user / c["built"].user, ["first", "built"], None),
+    ("**a** CPU of the first run / floor, shipped", lambda c: c["first"].cpu / c["shipped"].cpu, ["first", "shipped"], None),
+    ("**b** CPU s per host with nothing to do", lambda c: c["noop"].cpu / len(FIVE), ["noop"], 5),
+    ("**b** module runs per host with nothing to do", lambda c: c["noop"].modules / len(FIVE), ["noop"], None),
+    ("**b** tasks that changed something", lambda c: c["noop"].changed, ["noop"], 0),
+    (
+        "**c** CPU of adding a worker / floor of a worker, builds",
+        lambda c: c["worker alone"].cpu / c["built worker"].cpu,
+        ["worker alone", "built worker"],
+        1.5,
+    ),
+    (
+        "**c** the same, user mode only",
+        lambda c: c["worker alone"].user / c["built worker"].user,
+        ["worker alone", "built worker"],
+        None,
+    ),
+    (
+        "**c** CPU of adding a worker / floor of a worker, shipped",
+        lambda c: c["worker alone"].cpu / c["shipped worker"].cpu,
+        ["worker alone", "shipped worker"],
+        None,
+    ),
+    (
+        "**c** CPU of the whole run with a new worker / floor of a worker, builds",
+        lambda c: c["worker"].cpu / c["built worker"].cpu,
+        ["worker", "built worker"],
+        None,
+    ),
+    ("**d** wall time of adding eight workers / one", lambda c: c["eight"].wall / c["one"].wall, ["one", "eight"], 4),
+    (
+        "**e** wall time of sixteen hosts with nothing to do / one",
+        lambda c: c["sixteen hosts"].wall / c["one host"].wall,
+        ["one host", "sixteen hosts"],
+        8,
+    ),
+]
+
+
 def report(costs: Costs, yardsticks: list[str]) -> tuple[str, bool]:
     """All results as Markdown, and whether every budget is met, or missed by no more than noise explains (perf: 1.5 times)."""
-    first, noop, worker, alone = costs["first"], costs["noop"], costs["worker"], costs["worker alone"]
     lines = [
         "| what | wall s | CPU s | controller | hosts | in the kernel | services at rest, taken off | others' share |",
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
-    titles = {
-        "first": "**a** `site.yml`, first run on five bare hosts",
-        "built": "floor: by hand, each host builds its Python environment",
-        "shipped": "floor: by hand, built once and shipped",
-        "noop": "**b** `site.yml`, nothing to do, five hosts",
-        "worker": "**c** `site.yml`, a worker added to the five hosts",
-        "worker alone": f"**c** `site.yml {' '.join(ONE_HOST)}`",
-        "built worker": "floor of a worker: by hand, builds its Python environment",
-        "shipped worker": "floor of a worker: by hand, gets it shipped",
-    }
-    for key, title in titles.items():
-        cost = costs[key]
-        lines.append(
-            f"| {title} | {cost.wall:.0f} | {cost.cpu:.1f} | {cost.controller:.1f} | {cost.hosts:.1f} "
-            f"| {cost.kernel:.1f} | {cost.idle:.1f} | {cost.others:.0%} |"
-        )
-    built, shipped = costs["built worker"], costs["shipped worker"]
-    measures: list[tuple[str, float, float | None]] = [
-        ("**a** CPU of the first run / floor, each builds", first.cpu / costs["built"].cpu, 1.3),
-        ("**a** the same, user mode only", first.user / costs["built"].user, None),
-        ("**a** CPU of the first run / floor, shipped", first.cpu / costs["shipped"].cpu, None),
-        ("**b** CPU s per host with nothing to do", noop.cpu / len(FIVE), 5),
-        ("**b** module runs per host with nothing to do", noop.modules / len(FIVE), None),
-        ("**b** tasks that changed something", noop.changed, 0),
-        ("**c** CPU of the whole run with a new worker / floor of a worker, builds", worker.cpu / built.cpu, None),
-        ("**c** the same, less the no-op of the five others", (worker.cpu - noop.cpu) / built.cpu, None),
-        ("**c** CPU of a run limited to the new worker and the database / floor, builds", alone.cpu / built.cpu, 1.5),
-        ("**c** the same, user mode only", alone.user / built.user, None),
-        ("**c** CPU of a run limited to the new worker and the database / floor, shipped", alone.cpu / shipped.cpu, None),
-    ]
+    for key, title in TITLES.items():
+        if cost := costs.get(key):
+            lines.append(
+                f"| {title} | {cost.wall:.0f} | {cost.cpu:.1f} | {cost.controller:.1f} | {cost.hosts:.1f} "
+                f"| {cost.kernel:.1f} | {cost.idle:.1f} | {cost.others:.0%} |"
+            )
+    measures = [(title, value(costs), budget) for title, value, needed, budget in MEASURES if set(needed) <= set(costs)]
     lines += ["", "| measure | seen | budget | |", "| --- | --: | --: | --- |"]
     for title, seen, budget in measures:
         limit, verdict = "", ""
@@ -259,7 +306,11 @@ def report(costs: Costs, yardsticks: list[str]) -> tuple[str, bool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=1, help="measure this often and take the least of each")
-    repeat = parser.parse_args().repeat
+    parser.add_argument("sides", nargs="*", help="ours, built, shipped (the floors), many (hosts); all unless given")
+    arguments = parser.parse_args()
+    if set(arguments.sides) - {"ours", "built", "shipped", "many"}:
+        parser.error("no such side: " + " ".join(arguments.sides))
+    repeat = arguments.repeat
 
     subprocess.run([ROOT / "testbed/engine.sh"], check=True)
     # From here on all that this process starts is counted, SSH's masters among it.
@@ -273,22 +324,26 @@ def main() -> None:
     yardsticks: list[str] = []
     with tempfile.TemporaryDirectory() as work, LOG.open("w") as log:
         environment = floor_environment(Path(work))
+        sides: dict[str, Callable[[Side], Costs]] = {
+            "ours": our_side,
+            "built": lambda side: floor_side(side, "built", environment),
+            "shipped": lambda side: floor_side(side, "shipped", environment),
+            "many": many_hosts,
+        }
         for number in range(repeat):
             costs: Costs = {}
-            for way in ("ours", "built", "shipped"):
-                side = Side("bench" if way == "ours" else "bench-floor", log)
+            for way in arguments.sides or sides:
+                side = Side("bench-floor" if way in ("built", "shipped") else "bench", log)
                 # Both have the same addresses; an interrupted run may have left either.
                 for name in ("bench", "bench-floor"):
                     Side(name, log).down()
                 yardsticks.append(yardstick())
                 print(f"{way}, {number + 1} of {repeat} (yardstick: {yardsticks[-1]})", flush=True)
                 try:
-                    side.up()
+                    side.up(*(SIXTEEN if way == "many" else WITH_BOTH))
                     if not runs and not costs:
                         warm_up(side, environment)
-                    costs |= (
-                        our_side(side, environment["ADMIN_PASSWORD"]) if way == "ours" else floor_side(side, way, environment)
-                    )
+                    costs |= sides[way](side)
                 finally:
                     side.down()
             runs.append(costs)

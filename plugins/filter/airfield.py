@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 from urllib.parse import quote
@@ -45,6 +46,27 @@ def secret_options(options: dict[str, dict[str, Any]], catalogue_file: str) -> d
     return split(options, catalogue_file)[1]
 
 
+def workers_needed(queues_by_worker: dict[str, list[str]], worker: str, percent: int | str) -> dict[str, int]:
+    """How many other workers must consume each queue of a worker before it may leave it; none where it is alone."""
+    needed = {}
+    for queue in queues_by_worker[worker]:
+        number = sum(queue in queues for queues in queues_by_worker.values())
+        needed[queue] = min(number - 1, math.ceil(number * int(percent) / 100))
+    return needed
+
+
+def worker_batch(queues_by_worker: dict[str, list[str]], batch: int | str, percent: int | str) -> int:
+    """How many workers may be out at the same time: as many as asked for, as long as enough others have each queue."""
+    spare = [int(batch)]
+    for worker, queues in queues_by_worker.items():
+        needed = workers_needed(queues_by_worker, worker, percent)
+        for queue in queues:
+            number = sum(queue in others for others in queues_by_worker.values())
+            if number > 1:
+                spare.append(number - needed[queue])
+    return max(1, min(spare))
+
+
 class FilterModule:
     """Ansible's entry point."""
 
@@ -54,5 +76,7 @@ class FilterModule:
             "plain_options": plain_options,
             "secret_options": secret_options,
             "unit_environment": unit_environment,
+            "worker_batch": worker_batch,
+            "workers_needed": workers_needed,
             "url_quote": url_quote,
         }

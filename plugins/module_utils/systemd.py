@@ -31,3 +31,22 @@ def journal_tail(module: AnsibleModule, unit: str, lines: int = 30, secrets: Ite
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         stdout = stdout.replace(secret, "********")
     return stdout
+
+
+def process_titles(group: str, mounts: Iterable[str] = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")) -> list[str]:
+    """Command lines (as the processes show them) of all processes in a unit's ControlGroup."""
+    titles = []
+    for mount in mounts:
+        try:
+            with open(mount + group + "/cgroup.procs", encoding="utf-8") as stream:
+                numbers = stream.read().split()
+        except OSError:
+            continue  # the other version of cgroups
+        for number in numbers:
+            try:
+                with open(f"/proc/{number}/cmdline", "rb") as stream:
+                    titles.append(stream.read().replace(b"\0", b" ").decode(errors="replace").strip())
+            except OSError:
+                continue  # it has ended
+        break
+    return titles

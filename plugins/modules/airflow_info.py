@@ -149,6 +149,10 @@ database:
     revisions:
       description: Applied revision of each chain of migrations; empty in an empty database.
       type: dict
+    running:
+      description: Number of tasks that Airflow knows to be running on each worker, by the name that the worker has for itself.
+      type: dict
+      sample: {worker1: 3}
     users:
       description: Number of users.
       type: int
@@ -161,6 +165,10 @@ distribution:
   returned: always
   type: dict
   sample: {id: debian, version: "12"}
+hostname:
+  description: Name that Airflow's processes on this host go by.
+  returned: always
+  type: str
 links:
   description: Target of each path in O(links); empty where there is no link.
   returned: always
@@ -208,6 +216,11 @@ unanswered:
   returned: always
   type: list
   elements: str
+worker_queues:
+  description: Queues that the host's Celery worker has at its next start; empty where none was ever started.
+  returned: always
+  type: list
+  elements: str
 unresolvable:
   description: Those of O(resolve) that have no address here.
   returned: always
@@ -234,7 +247,7 @@ DATABASE_PROBE = """
 import json, os, sys
 import sqlalchemy
 heads = json.load(sys.stdin)
-result = {"error": "", "revisions": {}, "users": 0}
+result = {"error": "", "revisions": {}, "users": 0, "running": {}}
 try:
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
     tables = set(sqlalchemy.inspect(engine).get_table_names())
@@ -246,6 +259,9 @@ try:
                     result["revisions"][table] = row[0]
         if "ab_user" in tables:
             result["users"] = connection.execute(sqlalchemy.text("select count(*) from ab_user")).scalar()
+        if "task_instance" in tables:
+            query = "select hostname, count(*) from task_instance where state in ('running', 'restarting') group by hostname"
+            result["running"] = dict(map(tuple, connection.execute(sqlalchemy.text(query))))
 except Exception as error:
     result["error"] = str(getattr(error, "orig", error)).strip()
 result["migrated"] = result["revisions"] == heads
@@ -312,6 +328,16 @@ def own_address() -> str:
             return ""
 
 
+def airflow_hostname() -> str:
+    """This host's name as Airflow's own getfqdn finds it; that of Python's socket module may differ."""
+    name = socket.gethostname()
+    try:
+        rows = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM, flags=socket.AI_CANONNAME)
+    except OSError:
+        return name
+    return next((canonical for *dummy, canonical, address in rows if canonical), name)
+
+
 def unresolvable(names: Iterable[str]) -> list[str]:
     missing = []
     for name in names:
@@ -340,6 +366,12 @@ def timezone() -> str:
         return ""
 
 
+def worker_queues(path: str = "/var/lib/airfield/worker-queues.env") -> list[str]:
+    """What module airflow_worker wrote for the worker's next start."""
+    queues = environment_file.parse(read_text(path)).get("AIRFIELD_WORKER_QUEUES", "")
+    return [queue for queue in queues.split(",") if queue]
+
+
 def service_states(module: AnsibleModule, patterns: list[str]) -> dict[str, str]:
     """Active state of the loaded services that match."""
     if not patterns:
@@ -361,7 +393,7 @@ def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str
     """State of the metadata database, by the release's own drivers."""
     description = os.path.join(params["release"], "airfield.json")
     if not os.path.exists(description) or not os.path.exists(params["environment_file"]):
-        return {"error": "", "revisions": {}, "users": 0, "migrated": False}
+        return {"error": "", "revisions": {}, "users": 0, "running": {}, "migrated": False}
     with open(description, encoding="utf-8") as stream:
         heads = json.load(stream)["heads"]
     name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
@@ -375,7 +407,8 @@ def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str
         # The driver's message may hold the URL.
         return json.loads(stdout.replace(json.dumps(secrets[name])[1:-1], "********"))
     except ValueError:
-        return {"error": stderr.replace(secrets[name], "********"), "revisions": {}, "users": 0, "migrated": False}
+        error = stderr.replace(secrets[name], "********")
+        return {"error": error, "revisions": {}, "users": 0, "running": {}, "migrated": False}
 
 
 def main() -> None:
@@ -420,6 +453,7 @@ def main() -> None:
         "current": os.path.basename(link_target(os.path.join(base, "current"))),
         "disks": {path: free_mb(path) for path in params["paths"]},
         "distribution": distribution(),
+        "hostname": airflow_hostname(),
         "links": {path: link_target(path) for path in params["links"]},
         "memory_mb": memory_mb(),
         "package_index": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
@@ -431,6 +465,7 @@ def main() -> None:
         "units": sorted(
             os.path.basename(path)[: -len(".service")] for path in glob.glob("/etc/systemd/system/airflow-*.service")
         ),
+        "worker_queues": worker_queues(),
         "unanswered": unanswered(params["connect"], params["timeout"]),
         "unresolvable": unresolvable(params["resolve"]),
     }

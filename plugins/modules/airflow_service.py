@@ -27,6 +27,15 @@ options:
     type: str
     choices: [started, absent]
     default: started
+  restart:
+    description: Whether to restart a service that runs with another fingerprint. V(false) leaves it as it is and says so in
+      RV(pending), so that a later task can choose the moment. A service that does not run is started in any case.
+    type: bool
+    default: true
+  force:
+    description: Restart, or report as RV(pending), what runs with the present fingerprint, too.
+    type: bool
+    default: false
   unit:
     description: Text of the whole unit file. It names O(environment_file), where there is one, in C(EnvironmentFile=).
     type: str
@@ -137,12 +146,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+pending:
+  description: Whether the service must be restarted and was not, because of O(restart=false).
+  returned: always
+  type: bool
 started:
   description: Whether the service was started or restarted (in check mode, whether it would be).
   returned: always
   type: bool
 reason:
-  description: Why it was started or restarted; empty where it was not.
+  description: Why it was or must be started or restarted; empty where there is no reason.
   returned: always
   type: str
   sample: it was inactive
@@ -176,6 +189,10 @@ REMEMBER = """
 # What the process is started from, for Ansible's module airflow_service to compare.
 ExecStartPre=+/usr/bin/install -D -m 0600 %s %s
 """
+
+
+STALE = "it was started from another unit, environment or input"
+FORCED = "a restart was asked for"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -264,8 +281,8 @@ class Service:
             return "it was %s" % (state or "unknown")
         running = systemd.show(self.module, self.unit)["ActiveState"] != "inactive"
         if running and read_text(self.running_mark_path) != mark + "\n":
-            return "it was started from another unit, environment or input"
-        return ""
+            return STALE
+        return FORCED if self.params["force"] else ""
 
     def find_problem(self) -> str:
         """Ask once whether the service works; returns an empty string, or what is wrong."""
@@ -308,11 +325,13 @@ class Service:
             systemd.systemctl(self.module, "daemon-reload")
         changed |= self.enable()
         reason = self.start_reason(mark)
-        if reason and not self.module.check_mode:
+        pending = reason in (STALE, FORCED) and not self.params["restart"]
+        started = bool(reason) and not pending
+        if started and not self.module.check_mode:
             self.restart()
-        if not self.module.check_mode:
+        if not pending and not self.module.check_mode:
             self.wait_until_healthy()
-        self.module.exit_json(changed=changed or bool(reason), started=bool(reason), reason=reason, diff=self.diff)
+        self.module.exit_json(changed=changed or started, started=started, pending=pending, reason=reason, diff=self.diff)
 
     def absent(self) -> None:
         state = systemd.show(self.module, self.unit)
@@ -326,7 +345,7 @@ class Service:
             for path in paths:
                 os.unlink(path)
             systemd.systemctl(self.module, "daemon-reload")
-        self.module.exit_json(changed=changed, started=False, reason="", diff=self.diff)
+        self.module.exit_json(changed=changed, started=False, pending=False, reason="", diff=self.diff)
 
 
 def main() -> None:
@@ -334,6 +353,8 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
+            "restart": {"type": "bool", "default": True},
+            "force": {"type": "bool", "default": False},
             "unit": {"type": "str"},
             "drop_in": {"type": "str"},
             "socket": {"type": "str"},

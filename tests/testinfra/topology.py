@@ -30,6 +30,8 @@ EXAMPLES = {
 T = TypeVar("T")
 # A connection to a host by its name, as root.
 Connect = Callable[[str], Host]
+# Starts a bare host, with its variables for the inventory; returns the inventory's file.
+Addition = Callable[..., Path]
 
 
 def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -115,6 +115,25 @@ def test_unreachable_host(tmp_path: Path) -> None:
     assert "No answer from worker2" in message
 
 
+@pytest.mark.parametrize("playbook", ["add_workers", "remove_workers"])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "no workers are named. Remedy, name them, for example -e workers=worker3,worker4"),
+        (["-e", "workers=worker1,wroker2"], "wroker2: not in group airflow_worker. Remedy: put new workers into the inventory"),
+        (["--limit", "worker1"], "--limit leaves out scheduler1, store1"),
+    ],
+    ids=["none", "unknown", "limit"],
+)
+def test_workers_that_are_not_meant(playbook: str, arguments: list[str], expected: str) -> None:
+    run = topology.run(
+        "ansible-playbook", "--inventory", str(topology.INVENTORY), f"playbooks/{playbook}.yml", *arguments, check=False
+    )
+    assert run.returncode != 0
+    assert expected in " ".join(run.stdout.split())
+    assert set(re.findall(r"changed=(\d+)", run.stdout)) == {"0"}
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Copy:
     """Makes a copy of the inventory without some of its lines and files; returns its path and what it needs besides."""

@@ -66,8 +66,9 @@ def test_a_changed_option_restarts_only_who_reads_it() -> None:
         "scheduler1": 1,  # airflow.cfg alone
         "web1": 1,
         "store1": 0,
-        "worker1": 2,
-        "worker2": 2,
+        # airflow.cfg, what belongs to the unit, and its restart in its turn
+        "worker1": 3,
+        "worker2": 3,
     }
 
 

@@ -61,3 +61,61 @@ def test_no_options_need_no_catalogue(name: str) -> None:
 
 def test_problem_of_several_hosts_is_reported_once() -> None:
     assert FILTERS["problem_report"]({"a": ["x", "y"], "b": ["x"], "c": []}) == "a, b: x\na: y"
+
+
+def workers(**queues: str) -> dict[str, list[str]]:
+    """Workers with their queues, one letter each, and the one queue that is each worker's own."""
+    return {name: [*letters, name] for name, letters in queues.items()}
+
+
+THREE = workers(w1="a", w2="a", w3="a")
+MIXED = workers(w1="ab", w2="ab", w3="a", w4="a")
+
+
+@pytest.mark.parametrize(
+    ("queues", "percent", "needed"),
+    [
+        (workers(w1="a"), 50, {"a": 0, "w1": 0}),
+        (workers(w1="a", w2="a"), 50, {"a": 1, "w1": 0}),
+        (workers(w1="a", w2="b"), 50, {"a": 0, "w1": 0}),
+        (THREE, 0, {"a": 0, "w1": 0}),
+        (THREE, 1, {"a": 1, "w1": 0}),
+        (THREE, 50, {"a": 2, "w1": 0}),
+        (THREE, "50", {"a": 2, "w1": 0}),
+        (THREE, 100, {"a": 2, "w1": 0}),
+        (MIXED, 50, {"a": 2, "b": 1, "w1": 0}),
+        (MIXED, 75, {"a": 3, "b": 1, "w1": 0}),
+    ],
+)
+def test_worker_may_leave_a_queue_when_enough_others_have_it(
+    queues: dict[str, list[str]], percent: int | str, needed: dict[str, int]
+) -> None:
+    assert FILTERS["workers_needed"](queues, "w1", percent) == needed
+
+
+TEN = workers(**{f"w{number}": "a" for number in range(10)})
+
+
+@pytest.mark.parametrize(
+    ("queues", "batch", "percent", "size"),
+    [
+        (TEN, 1, 50, 1),
+        (TEN, 3, 50, 3),
+        (TEN, "3", "50", 3),
+        (TEN, 10, 50, 5),
+        (TEN, 10, 75, 2),
+        (TEN, 10, 0, 10),
+        (TEN, 10, 100, 1),
+        (THREE, 3, 50, 1),
+        (MIXED, 4, 50, 1),
+        (MIXED, 4, 0, 2),
+        (workers(w1="a", w2="b", w3="c"), 3, 50, 3),
+        (workers(w1="a"), 5, 50, 5),
+        (TEN, 0, 50, 1),
+        ({}, 3, 50, 3),
+    ],
+)
+def test_as_many_workers_are_out_at_a_time_as_each_queue_can_spare(
+    queues: dict[str, list[str]], batch: int | str, percent: int | str, size: int
+) -> None:
+    assert FILTERS["worker_batch"](queues, batch, percent) == size

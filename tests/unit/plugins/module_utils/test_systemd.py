@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,3 +36,30 @@ def test_journal_shows_no_secret(make_module: Make, commands: Any) -> None:
     tail = systemd.journal_tail(make_module(), "a.service", secrets=["hunter2", "", "redis://:hunter2@h"])
     assert tail == "url ********\npassword ********, done\n"
     assert "--unit a.service --lines 30 " in commands.lines[0]
+
+
+GROUP = "/system.slice/a.service"
+
+
+@pytest.fixture
+def processes() -> Iterator[list[int]]:
+    """A process that runs, and one that has ended."""
+    with subprocess.Popen(["sleep", "600"]) as running, subprocess.Popen(["true"]) as ended:
+        ended.wait()
+        yield [running.pid, ended.pid]
+        running.kill()
+
+
+@pytest.mark.parametrize("layouts", [["systemd"], ["."], ["systemd", "."]], ids=["version 1", "version 2", "both"])
+def test_processes_of_a_unit_are_found_in_either_version_of_cgroups(
+    tmp_path: Path, processes: list[int], layouts: list[str]
+) -> None:
+    for layout in layouts:
+        folder = tmp_path / layout / GROUP[1:]
+        folder.mkdir(parents=True)
+        (folder / "cgroup.procs").write_text("".join(f"{number}\n" for number in processes))
+    assert systemd.process_titles(GROUP, [f"{tmp_path}/systemd", str(tmp_path)]) == ["sleep 600"]
+
+
+def test_unit_that_does_not_run_has_no_processes(tmp_path: Path) -> None:
+    assert systemd.process_titles(GROUP, [f"{tmp_path}/systemd", str(tmp_path)]) == []

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import grp
+import io
 import json
 import os
 import pwd
+import runpy
 import socket
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +39,8 @@ Description: zstd
  Package: other
 """
 URL = "postgresql://airflow:hunter2@db1/airflow"
+# Of a database, when nothing is known of it.
+NOTHING: dict[str, Any] = {"error": "", "revisions": {}, "users": 0, "running": {}, "migrated": False}
 
 
 @pytest.mark.parametrize(
@@ -120,9 +128,49 @@ def test_malformed_name_has_no_address() -> None:
     assert airflow_info.unresolvable(["web..example.org"]) == ["web..example.org"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        ([("worker1.example.org",)], "worker1.example.org"),
+        ([("",), ("worker1.example.org",)], "worker1.example.org"),
+        ([("",)], "worker1"),
+        (socket.gaierror("Name or service not known"), "worker1"),
+    ],
+)
+def test_host_goes_by_the_name_that_airflow_finds(monkeypatch: pytest.MonkeyPatch, rows: Any, name: str) -> None:
+    def look_up(host: str, service: None, **hints: Any) -> list[Any]:
+        assert (host, hints) == ("worker1", {"type": socket.SOCK_DGRAM, "flags": socket.AI_CANONNAME})
+        if isinstance(rows, Exception):
+            raise rows
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, *row, ("10.0.0.1", 0)) for row in rows]
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "worker1")
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert airflow_info.airflow_hostname() == name
+
+
+@pytest.mark.parametrize(
+    ("text", "queues"),
+    [
+        (None, []),
+        ("", []),
+        ('AIRFIELD_WORKER_QUEUES=""\n', []),
+        ('AIRFIELD_WORKER_QUEUES="canary.worker1"\n', ["canary.worker1"]),
+        ('AIRFIELD_WORKER_QUEUES="canary.worker1,default"\n', ["canary.worker1", "default"]),
+    ],
+)
+def test_queues_of_the_worker_are_read(tmp_path: Path, text: str | None, queues: list[str]) -> None:
+    path = tmp_path / "worker-queues.env"
+    if text is not None:
+        path.write_text(text)
+    assert airflow_info.worker_queues(str(path)) == queues
+
+
 def test_host_is_described_and_nothing_changed(
-    run_module: RunModule, commands: Any, tmp_path: Path, tree: Callable[[Path], Any]
+    run_module: RunModule, commands: Any, tmp_path: Path, tree: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(airflow_info, "airflow_hostname", lambda: "worker1.example.org")
+    monkeypatch.setattr(airflow_info, "worker_queues", lambda: ["default"])
     for release in ("3.3.2-b", "3.3.2-a"):
         (tmp_path / "releases" / release).mkdir(parents=True)
         (tmp_path / "releases" / release / ".complete").touch()
@@ -139,6 +187,7 @@ def test_host_is_described_and_nothing_changed(
         assert result["links"] == {links[0]: "releases/3.3.2-b", links[1]: ""}
         assert result["disks"][str(tmp_path)] > 0
         assert (result["account"], result["services"], result["unanswered"], result["unresolvable"]) == ({}, {}, [], [])
+        assert (result["hostname"], result["worker_queues"]) == ("worker1.example.org", ["default"])
         assert result["cpus"] >= 1
         assert result["memory_mb"] > 100
         assert result["distribution"]["id"]
@@ -191,7 +240,13 @@ def database(tmp_path: Path) -> Database:
 def test_database_is_asked_by_the_release_without_its_url_on_the_command_line(
     run_module: RunModule, commands: Any, database: Database
 ) -> None:
-    state = {"error": "", "revisions": {"alembic_version": "abc"}, "users": 1, "migrated": True}
+    state = {
+        "error": "",
+        "revisions": {"alembic_version": "abc"},
+        "users": 1,
+        "running": {"worker1": 3},
+        "migrated": True,
+    }
     commands.answer = lambda words: json.dumps(state)
     assert run_module(airflow_info, **database.task)["database"] == state
     assert commands.lines[0].startswith(f"{database.release}/bin/python -c ")
@@ -206,7 +261,7 @@ def test_host_without_release_or_secrets_has_no_migrated_database(
 ) -> None:
     ((database.release / "airfield.json") if missing == "release" else database.secrets).unlink()
     result = run_module(airflow_info, **database.task)["database"]
-    assert result == {"error": "", "revisions": {}, "users": 0, "migrated": False}
+    assert result == NOTHING
     assert commands.lines == []
 
 
@@ -214,7 +269,7 @@ def test_host_without_release_or_secrets_has_no_migrated_database(
     "answer",
     [
         (1, "", f"Traceback: bad URL {URL}"),
-        json.dumps({"error": f"bad URL {URL}", "revisions": {}, "users": 0, "migrated": False}),
+        json.dumps({**NOTHING, "error": f"bad URL {URL}"}),
     ],
     ids=["crash", "error"],
 )
@@ -224,5 +279,61 @@ def test_error_of_the_database_is_told_without_its_url(
     commands.answer = lambda words: answer
     result = run_module(airflow_info, **database.task)
     assert result["database"]["error"].endswith("bad URL ********")
-    assert not result["database"]["migrated"]
+    assert result["database"] == {**NOTHING, "error": result["database"]["error"]}
     assert "hunter2" not in json.dumps(result)
+
+
+# What the release's Python runs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Ask a database that a script has filled, through as much of SQLAlchemy as the question needs."""
+
+    def run(script: str) -> dict[str, Any]:
+        connection = sqlite3.connect(":memory:")
+        connection.executescript(script)
+        tables = [name for (name,) in connection.execute("select name from sqlite_master")]
+        sqlalchemy = ModuleType("sqlalchemy")
+        vars(sqlalchemy).update(
+            create_engine=lambda url: SimpleNamespace(connect=lambda: closing(connection)),
+            inspect=lambda engine: SimpleNamespace(get_table_names=lambda: tables),
+            text=str,
+        )
+        monkeypatch.setitem(sys.modules, "sqlalchemy", sqlalchemy)
+        monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", URL)
+        monkeypatch.setattr(sys, "stdin", io.StringIO('{"alembic_version": "abc"}'))
+        monkeypatch.setattr(sys, "stdout", output := io.StringIO())
+        (tmp_path / "probe.py").write_text(airflow_info.DATABASE_PROBE)
+        runpy.run_path(str(tmp_path / "probe.py"))
+        result: dict[str, Any] = json.loads(output.getvalue())
+        return result
+
+    return run
+
+
+MIGRATED = "create table alembic_version (version_num); insert into alembic_version values ('abc');"
+
+
+def test_running_tasks_are_counted_for_each_worker(probe: Callable[[str], dict[str, Any]]) -> None:
+    script = """
+        create table task_instance (hostname, state);
+        insert into task_instance values
+            ('worker1', 'running'), ('worker1', 'restarting'), ('worker2', 'running'),
+            ('worker1', 'success'), ('worker3', 'queued'), ('worker3', null), ('', 'scheduled');
+    """
+    assert probe(MIGRATED + script) == {
+        "error": "",
+        "revisions": {"alembic_version": "abc"},
+        "users": 0,
+        "running": {"worker1": 2, "worker2": 1},
+        "migrated": True,
+    }
+
+
+def test_empty_database_runs_nothing(probe: Callable[[str], dict[str, Any]]) -> None:
+    assert probe("") == NOTHING
+
+
+def test_table_that_cannot_be_read_is_an_error(probe: Callable[[str], dict[str, Any]]) -> None:
+    assert probe(MIGRATED + "create table task_instance (state);")["error"] == "no such column: hostname"

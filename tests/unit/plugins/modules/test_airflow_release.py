@@ -226,7 +226,12 @@ def test_release_is_not_there_before_all_of_it_is_unpacked(
     releases = tmp_path / "other/releases"
     seen: list[list[str]] = []
     rename = os.rename
-    monkeypatch.setattr(os, "rename", lambda *paths: (seen.append([path.name for path in releases.iterdir()]), rename(*paths)))
+
+    def look_and_rename(old: str, new: str) -> None:
+        seen.append([path.name for path in releases.iterdir()])
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", look_and_rename)
     ship(run_module, "unpacked", tmp_path / "other", archive)
     assert seen == [[".partial"]]
     assert [path.name for path in releases.iterdir()] == ["3.3.2-a"]

@@ -438,6 +438,98 @@ def test_check_mode_does_not_wait(run_module: RunModule, host: Host, replies: li
     assert run(run_module, check=True, **HEALTH)["changed"]
 
 
+# Choosing the moment ---------------------------------------------------------------------------------------------------
+
+LATER: dict[str, Any] = {"restart": False}
+FORCED = "a restart was asked for"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_restart_can_be_left_to_a_later_run(
+    run_module: RunModule, host: Host, replies: list[bytes | Exception], change: str
+) -> None:
+    run(run_module)
+    host.changes.clear()
+    replies.append(ConnectionError("refused"))  # what is about to be restarted need not be healthy
+    for written in (True, False):
+        result = run(run_module, **CHANGES[change], **LATER, **HEALTH)
+        assert (result["changed"], result["started"], result["pending"]) == (written, False, True)
+        assert result["reason"] == RESTARTED
+        assert host.changes == ["daemon-reload"]
+    assert host.loaded == host.text(UNIT)
+    result = run(run_module, **CHANGES[change])
+    assert (result["changed"], result["started"], result["pending"], result["reason"]) == (True, True, False, RESTARTED)
+    assert not run(run_module, **CHANGES[change], **LATER)["pending"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_run_killed_before_it_could_say_what_is_pending_is_healed(run_module: RunModule, host: Host, change: str) -> None:
+    run(run_module)
+    host.kill_at = "daemon-reload"
+    with pytest.raises(Killed):
+        run(run_module, **CHANGES[change], **LATER)
+    host.kill_at = ""
+    assert run(run_module, **CHANGES[change], **LATER)["pending"]
+    assert run(run_module, **CHANGES[change])["started"]
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed"])
+@pytest.mark.parametrize("change", [{}, CHANGES["unit"], {"force": True}], ids=["same", "changed", "forced"])
+def test_service_that_does_not_run_is_started_at_any_moment(
+    run_module: RunModule, host: Host, state: str, change: dict[str, Any]
+) -> None:
+    run(run_module)
+    host.states["airflow-triggerer.service"] = state
+    result = run(run_module, **change, **LATER)
+    assert (result["started"], result["pending"], result["reason"]) == (True, False, f"it was {state}")
+    assert host.states["airflow-triggerer.service"] == "active"
+
+
+def test_service_that_nothing_changed_for_is_not_pending_and_its_health_is_asked(
+    run_module: RunModule, host: Host, replies: list[bytes | Exception]
+) -> None:
+    run(run_module)
+    assert not run(run_module, **LATER)["pending"]
+    replies.append(ConnectionError("refused"))
+    assert run(run_module, **LATER, **HEALTH)["failed"]
+
+
+def test_restart_can_be_forced(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    host.changes.clear()
+    result = run(run_module, force=True)
+    assert (result["changed"], result["started"], result["pending"], result["reason"]) == (True, True, False, FORCED)
+    assert host.changes == ["restart airflow-triggerer.service"]
+
+
+def test_forced_restart_can_be_left_to_a_later_run(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    host.changes.clear()
+    result = run(run_module, force=True, **LATER)
+    assert (result["changed"], result["started"], result["pending"], result["reason"]) == (False, False, True, FORCED)
+    assert host.changes == []
+
+
+def test_changed_service_says_so_though_a_restart_is_forced(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    assert run(run_module, force=True, **CHANGES["unit"])["reason"] == RESTARTED
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@pytest.mark.parametrize("change", [CHANGES["environment"], {"force": True}], ids=["changed", "forced"])
+def test_check_mode_says_what_would_be_pending(
+    run_module: RunModule, host: Host, tree: Tree, change: dict[str, Any], restart: bool
+) -> None:
+    run(run_module)
+    before = tree(host.root)
+    host.changes.clear()
+    told = run(run_module, check=True, restart=restart, **change)
+    assert (tree(host.root), host.changes) == (before, [])
+    done = run(run_module, restart=restart, **change)
+    for key in ("changed", "started", "pending", "reason", "diff"):
+        assert told[key] == done[key]
+
+
 # Fingerprint -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,282 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The Airfield developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: airflow_canary
+short_description: Let workers run one task each, and say what is wrong with them
+version_added: "0.1.0"
+description:
+  - Starts a run of the DAG C(airfield_canary) for each worker, its task on the worker's private queue, through the real
+    broker, worker, API server and object store, and compares what the task reports with what this host has. The task is
+    queued by Airflow's executor as the scheduler would, so that it waits for no slot of a cluster that is full.
+  - Finds a worker with another release, other options, another key for logs, a wrong clock, and one that cannot reach the
+    bucket or the result backend.
+  - Never fails because of a worker; RV(problems) says what to do with which.
+  - Runs on a host with the command line (a scheduler), as root, with the release's Python (set
+    C(ansible_python_interpreter)).
+options:
+  workers:
+    description: Name of each worker, and its private queue.
+    type: dict
+    required: true
+  release:
+    description: Release that the workers must run.
+    type: str
+    required: true
+  clock_skew:
+    description: Seconds that a worker's clock may differ from this host's.
+    type: float
+    default: 2
+  timeout:
+    description: Seconds until a worker that has not answered counts as one that does not work.
+    type: int
+    default: 180
+  account:
+    description: Account of the Airflow processes.
+    type: str
+    default: airflow
+  config:
+    description: The file airflow.cfg.
+    type: path
+    default: /etc/airflow/airflow.cfg
+  environment_file:
+    description: Environment file with the secrets of the command line.
+    type: path
+    default: /etc/airflow/cli.env
+attributes:
+  check_mode:
+    support: full
+    description: Starts no run and finds no problem.
+  diff_mode:
+    support: none
+    description: Has nothing to show.
+author:
+  - The Airfield developers (@airfield)
+"""
+
+EXAMPLES = r"""
+- name: Prove two new workers
+  airfield.metal.airflow_canary:
+    workers: {worker3: canary.worker3, worker4: canary.worker4}
+    release: "{{ airflow_release_id }}"
+  vars:
+    ansible_python_interpreter: /opt/airflow/current/bin/python
+  register: canary
+"""
+
+RETURN = r"""
+problems:
+  description: What is wrong with each worker; an empty list where nothing is.
+  returned: always
+  type: dict
+  sample: {worker3: [], worker4: ["its clock is 3600.2 s ahead of this host's."]}
+runs:
+  description: The run of the DAG for each worker.
+  returned: always
+  type: dict
+"""
+
+import hashlib
+import hmac
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.airfield.metal.plugins.module_utils import environment_file
+from ansible_collections.airfield.metal.plugins.module_utils.files import read_text
+from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_as
+
+DAG = "airfield_canary"
+ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
+
+
+def clock_problem(reported: float, first: float, last: float, skew: float) -> str:
+    """Whether a clock that was read at a moment between two others (seconds of this host's clock) was wrong."""
+    if reported > last + skew:
+        return f"its clock is {reported - last:.1f} s ahead of this host's, at most {skew:g} s are allowed."
+    if reported < first - skew:
+        return f"its clock is {first - reported:.1f} s behind this host's, at most {skew:g} s are allowed."
+    return ""
+
+
+def find_problems(answer: dict[str, Any], here: dict[str, Any], release: str, skew: float, timeout: int) -> list[str]:
+    """What is wrong with a worker by what its run came to, one sentence each."""
+    report, state, run = answer["report"], answer["state"], answer["run"]
+    if not report:
+        if state in ENDED:
+            return [f"its canary task {state} before it could report; read the log of run {run} of DAG {DAG}."]
+        reason = (
+            "the worker does not take it from its private queue"
+            if state == "queued"
+            else "the worker does not end it"
+            if state
+            else "the DAG processor has not brought in the DAG"
+        )
+        return [f"its canary task is {state or 'not there'} after {timeout} s: {reason} (run {run} of DAG {DAG})."]
+    problems = [clock_problem(report["time"], answer["started"], answer["ended"], skew)]
+    if report["release"] != release:
+        problems.append(f"it runs release {report['release']}, the cluster has {release}.")
+    for name, value in sorted(report["options"].items()):
+        if value != here["options"].get(name):
+            problems.append(
+                "its option [{}] {} is {!r}, here it is {!r}.".format(*name.split(".", 1), value, here["options"].get(name))
+            )
+    if report["key"] != here["keys"][run]:
+        problems.append("its secret airflow_api_secret_key is not the cluster's.")
+    return [problem for problem in [*problems, *report["problems"]] if problem]
+
+
+def run_canaries(queues: dict[str, str], timeout: int) -> dict[str, Any]:
+    """Let a task run on each worker's queue and return what came of it. From here on Airflow is there, with its environment."""
+    from airflow.configuration import conf
+
+    deadline, started = time.monotonic() + timeout, time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    runs = {name: f"airfield__{stamp}__{name}" for name in queues}
+    create_runs({run: queues[name] for name, run in runs.items()}, deadline)
+    queue_tasks(list(runs.values()))
+    answers = watch_runs(runs, deadline)
+    names = {name for answer in answers.values() if answer["report"] for name in answer["report"]["options"]}
+    key = conf.get("api", "secret_key").encode()
+    return {
+        "workers": {name: {**answer, "started": started} for name, answer in answers.items()},
+        "options": {name: conf.get(*name.split(".", 1), fallback="") for name in names},
+        "keys": {run: hmac.new(key, run.encode(), hashlib.sha256).hexdigest() for run in runs.values()},
+    }
+
+
+def create_runs(queues: dict[str, str], deadline: float) -> None:
+    """Create runs of the DAG as soon as it is known, with their tasks in a queue each; none where it comes too late.
+
+    As the scheduler does it, whose own slots ([core] parallelism, pools) may be taken for hours.
+    """
+    from airflow.jobs.job import Job
+    from airflow.models.dagbag import DBDagBag
+    from airflow.utils import timezone
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, TaskInstanceState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+    from sqlalchemy import select
+
+    alive = select(Job.id).where(Job.job_type == "SchedulerJob", Job.state == "running").order_by(Job.latest_heartbeat.desc())
+    while time.monotonic() < deadline:
+        with create_session() as session:
+            dag = DBDagBag().get_latest_version_of_dag(DAG, session=session)
+            # It must hold the tasks for its own, or it would queue them once more.
+            scheduler = session.scalars(alive).first()
+            for run, queue in queues.items() if dag else ():
+                now = timezone.utcnow()
+                dag_run = dag.create_dagrun(
+                    run_id=run,
+                    run_after=now,
+                    start_date=now,
+                    run_type=DagRunType.MANUAL,
+                    triggered_by=DagRunTriggeredByType.CLI,
+                    state=DagRunState.RUNNING,
+                    session=session,
+                )
+                for task in dag_run.get_task_instances(session=session):
+                    task.queue, task.state, task.try_number = queue, TaskInstanceState.QUEUED, 1
+                    task.queued_dttm, task.queued_by_job_id = now, scheduler
+        if dag:
+            return
+        time.sleep(1)
+
+
+def queue_tasks(runs: list[str]) -> None:
+    """Give the tasks of the runs to Airflow's executor."""
+    from airflow.executors.executor_loader import ExecutorLoader
+    from airflow.executors.workloads import ExecuteTask
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    executor = ExecutorLoader.get_default_executor()
+    with create_session() as session:
+        for task in session.scalars(select(TaskInstance).where(TaskInstance.dag_id == DAG, TaskInstance.run_id.in_(runs))):
+            executor.queue_workload(ExecuteTask.make(task, generator=executor.jwt_generator), session=session)
+        executor.trigger_tasks(len(runs))
+
+
+def watch_runs(runs: dict[str, str], deadline: float) -> dict[str, Any]:
+    """State and report of each worker's run when it has ended, or when the time is over; then nothing of it is left to run."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, TaskInstanceState
+    from sqlalchemy import select
+
+    answers: dict[str, Any] = {}
+    while True:
+        late = time.monotonic() > deadline
+        with create_session() as session:
+            tasks = {
+                task.run_id: task
+                for task in session.scalars(
+                    select(TaskInstance).where(TaskInstance.dag_id == DAG, TaskInstance.run_id.in_(runs.values()))
+                )
+            }
+            for name, run in runs.items():
+                task = tasks.get(run)
+                state = str(task.state or "") if task else ""
+                if name in answers or not (state in ENDED or late):
+                    continue
+                xcom = session.scalars(
+                    select(XComModel).where(XComModel.dag_id == DAG, XComModel.run_id == run, XComModel.key == "report")
+                ).first()
+                report = XComModel.deserialize_value(xcom) if xcom else None
+                answers[name] = {"run": run, "state": state, "ended": time.time(), "report": report}
+                if task and state not in ENDED:
+                    # Else it would run whenever the worker comes to.
+                    task.state, task.dag_run.state = TaskInstanceState.FAILED, DagRunState.FAILED
+        if len(answers) == len(runs):
+            return answers
+        time.sleep(1)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "workers": {"type": "dict", "required": True},
+            "release": {"type": "str", "required": True},
+            "clock_skew": {"type": "float", "default": 2},
+            "timeout": {"type": "int", "default": 180},
+            "account": {"type": "str", "default": "airflow"},
+            "config": {"type": "path", "default": "/etc/airflow/airflow.cfg"},
+            "environment_file": {"type": "path", "default": "/etc/airflow/cli.env"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if module.check_mode or not params["workers"]:
+        module.exit_json(changed=False, problems={name: [] for name in params["workers"]}, runs={})
+    secrets = environment_file.parse(read_text(params["environment_file"]))
+    environment = {
+        **secrets,
+        "AIRFLOW_CONFIG": params["config"],
+        "AIRFLOW_HOME": "/var/lib/airflow",
+        # No processes of its own for so few messages.
+        "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
+    }
+    try:
+        here = call_as(params["account"], environment, run_canaries, params["workers"], params["timeout"])
+    except RuntimeError as error:
+        # Airflow's messages may hold what it was given.
+        module.no_log_values.update(filter(None, secrets.values()))
+        module.fail_json(msg=f"No canary task could be started: {error}. Remedy: see whether the scheduler's database answers.")
+    answers = here["workers"]
+    module.exit_json(
+        changed=True,
+        problems={
+            name: find_problems(answer, here, params["release"], params["clock_skew"], params["timeout"])
+            for name, answer in answers.items()
+        },
+        runs={name: answer["run"] for name, answer in answers.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""A rolling change that is killed somewhere is healed by the next run: no worker stays drained or as it was."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import topology
+from ledger import Judge, Load, consumers
+
+WORKERS = topology.members("airflow_worker")
+QUEUES = set(topology.variable("airflow_worker_queues", ["default"]))
+CONCURRENCY = topology.variable("airflow_worker_concurrency", 16)
+# One change and the other, in turn: what the workers' number of simultaneous tasks is after it.
+CHANGES = [(["--extra-vars", "airflow_worker_concurrency=3"], 3), ([], CONCURRENCY)]
+
+
+def change(*arguments: str) -> str:
+    """Run it to its end."""
+    run = topology.playbook(*arguments)
+    assert run.returncode == 0, run.stdout[-3000:]
+    return run.stdout
+
+
+def kill_at(number: int, *arguments: str) -> str:
+    """Kill a run when it begins its n-th task; returns the task's name."""
+    command = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "site.yml", *arguments]
+    with subprocess.Popen(command, cwd=topology.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        tasks = (line for line in process.stdout if line.startswith("TASK ["))
+        for count, line in enumerate(tasks, 1):
+            if count == number:
+                process.kill()
+                return line.split("[")[1].split("]")[0]
+    raise AssertionError(f"the run had ended before its task {number}")
+
+
+@pytest.fixture
+def window() -> Iterator[range]:
+    """Numbers of the change's tasks, from the first one that changes anything: before it there is nothing to heal."""
+    output = change(*CHANGES[0][0])
+    before, found, _ = output.partition("\nchanged: [")
+    assert found
+    yield range(before.count("\nTASK ["), output.count("\nTASK [") + 1)
+    change()
+
+
+def test_killed_change_is_healed_by_the_next_run(window: range, load: Load, judge: Judge, connect: topology.Connect) -> None:
+    chance = random.Random(load.seed)  # noqa: S311 - the same points for the same seed
+    for turn, number in enumerate(chance.sample(window, 4), 1):
+        arguments, concurrency = CHANGES[turn % 2]
+        load = replace(load, expected=set())
+        load.add(short=60, long=4)
+        task = kill_at(number, *arguments)
+        run = load.during("site.yml", *arguments)
+        assert run.returncode == 0, run.stdout[-3000:]
+        assert set(re.findall(r"(?:failed|unreachable)=(\d+)", run.stdout)) == {"0"}
+        found = consumers(connect(WORKERS[0]), WORKERS)
+        for worker in WORKERS:
+            queues, running = found[worker]
+            assert queues >= QUEUES | {worker}
+            assert running == concurrency
+            # Started from what is on disk now.
+            connect(worker).check_output(
+                "cmp /var/lib/airfield/airflow-worker.fingerprint /run/airfield/airflow-worker.fingerprint"
+            )
+        verdict = judge(f"run killed at its task {number}, {task}", load)
+        assert (verdict.lost, verdict.doubled, verdict.retried) == (0, 0, 0), verdict

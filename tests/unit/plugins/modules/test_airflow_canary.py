@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.airfield.metal.plugins.modules import airflow_canary
+
+RunModule = Callable[..., dict[str, Any]]
+URL = "postgresql://airflow:hunter2@db1/airflow"
+RELEASE = "3.3.2-a"
+RUN = "airfield__2026-01-01T00:00:00__worker1"
+
+
+@pytest.mark.parametrize(
+    ("reported", "problem"),
+    [
+        (98.0, ""),
+        (100.0, ""),
+        (110.0, ""),
+        (112.0, ""),
+        (97.9, "its clock is 2.1 s behind this host's, at most 2 s are allowed."),
+        (112.1, "its clock is 2.1 s ahead of this host's, at most 2 s are allowed."),
+        (3710.0, "its clock is 3600.0 s ahead of this host's, at most 2 s are allowed."),
+    ],
+)
+def test_clock_is_wrong_when_it_was_read_neither_before_nor_after(reported: float, problem: str) -> None:
+    assert airflow_canary.clock_problem(reported, 100.0, 110.0, 2.0) == problem
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    """What the task of a worker with which nothing is wrong returns."""
+    options = {"core.executor": "CeleryExecutor", "logging.remote_logging": "True"}
+    return {"time": 105.0, "release": RELEASE, "options": options, "key": "hash", "problems": [], **changes}
+
+
+def answer(report: dict[str, Any] | None, state: str = "success") -> dict[str, Any]:
+    return {"run": RUN, "state": state, "started": 100.0, "ended": 110.0, "report": report}
+
+
+HERE: dict[str, Any] = {
+    "options": {"core.executor": "CeleryExecutor", "logging.remote_logging": "True"},
+    "keys": {RUN: "hash", "another": "another hash"},
+}
+
+
+def problems(answer: dict[str, Any]) -> list[str]:
+    found: list[str] = airflow_canary.find_problems(answer, HERE, RELEASE, skew=2.0, timeout=60)
+    return found
+
+
+@pytest.mark.parametrize("state", ["success", "failed", "running"])
+def test_nothing_is_wrong_with_a_worker_that_reports_what_this_host_has(state: str) -> None:
+    assert problems(answer(report(), state)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"time": 205.0}, ["its clock is 95.0 s ahead of this host's, at most 2 s are allowed."]),
+        ({"time": 5.0}, ["its clock is 95.0 s behind this host's, at most 2 s are allowed."]),
+        ({"release": "3.3.1-b"}, ["it runs release 3.3.1-b, the cluster has 3.3.2-a."]),
+        (
+            {"options": {"logging.remote_logging": "False", "core.executor": "LocalExecutor"}},
+            [
+                "its option [core] executor is 'LocalExecutor', here it is 'CeleryExecutor'.",
+                "its option [logging] remote_logging is 'False', here it is 'True'.",
+            ],
+        ),
+        ({"options": {"core.a.b": "x"}}, ["its option [core] a.b is 'x', here it is None."]),
+        ({"key": "another hash"}, ["its secret airflow_api_secret_key is not the cluster's."]),
+        ({"problems": ["The bucket is away.", "So is the database."]}, ["The bucket is away.", "So is the database."]),
+    ],
+)
+def test_each_thing_that_is_wrong_is_named(changes: dict[str, Any], found: list[str]) -> None:
+    assert problems(answer(report(**changes))) == found
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    assert len(problems(answer(report(time=0.0, release="x", key="x", problems=["y"])))) == 4
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "upstream_failed", "skipped", "removed"])
+def test_task_that_ended_without_a_report_has_a_log(state: str) -> None:
+    assert problems(answer(None, state)) == [
+        f"its canary task {state} before it could report; read the log of run {RUN} of DAG airfield_canary."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ("", "not there after 60 s: the DAG processor has not brought in the DAG "),
+        ("queued", "queued after 60 s: the worker does not take it from its private queue "),
+        ("running", "running after 60 s: the worker does not end it "),
+        ("restarting", "restarting after 60 s: the worker does not end it "),
+    ],
+)
+def test_task_that_did_not_end_tells_by_its_state_who_is_to_blame(state: str, found: str) -> None:
+    (problem,) = problems(answer(None, state))
+    assert problem.startswith(f"its canary task is {found}")
+    assert problem.endswith(f"(run {RUN} of DAG airfield_canary).")
+
+
+# The module ------------------------------------------------------------------------------------------------------------
+
+WORKERS = {"worker1": "canary.worker1", "worker2": "canary.worker2"}
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The account in which Airflow is imported: `answer` is what comes back, or the text of its error."""
+    fake = SimpleNamespace(answer={}, calls=[], secrets=tmp_path / "cli.env")
+    fake.secrets.write_text(f'AIRFLOW__DATABASE__SQL_ALCHEMY_CONN="{URL}"\nAIRFLOW__EMPTY__OPTION=""\n')
+
+    def call_as(*arguments: Any) -> Any:
+        fake.calls.append(arguments)
+        if isinstance(fake.answer, str):
+            raise RuntimeError(fake.answer)
+        return fake.answer
+
+    monkeypatch.setattr(airflow_canary, "call_as", call_as)
+    return fake
+
+
+@pytest.fixture
+def run(run_module: RunModule, airflow: SimpleNamespace) -> RunModule:
+    def run(workers: dict[str, str], check: bool = False) -> dict[str, Any]:
+        arguments = {"release": RELEASE, "timeout": 60, "account": "somebody", "config": "/etc/a.cfg"}
+        environment_file = str(airflow.secrets)
+        return run_module(airflow_canary, check=check, workers=workers, environment_file=environment_file, **arguments)
+
+    return run
+
+
+def test_each_worker_is_judged_by_its_own_run(run: RunModule, airflow: SimpleNamespace) -> None:
+    airflow.answer = {
+        "workers": {
+            "worker1": answer(report()),
+            "worker2": {**answer(report(key="another hash", release="x")), "run": "another"},
+        },
+        **HERE,
+    }
+    result = run(WORKERS)
+    assert result["changed"]
+    assert result["problems"] == {"worker1": [], "worker2": ["it runs release x, the cluster has 3.3.2-a."]}
+    assert result["runs"] == {"worker1": RUN, "worker2": "another"}
+
+
+def test_airflow_gets_the_secrets_of_the_command_line(run: RunModule, airflow: SimpleNamespace) -> None:
+    airflow.answer = {"workers": {}, "options": {}, "keys": {}}
+    run(WORKERS)
+    environment = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": URL,
+        "AIRFLOW__EMPTY__OPTION": "",
+        "AIRFLOW_CONFIG": "/etc/a.cfg",
+        "AIRFLOW_HOME": "/var/lib/airflow",
+        "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
+    }
+    assert airflow.calls == [("somebody", environment, airflow_canary.run_canaries, WORKERS, 60)]
+
+
+@pytest.mark.parametrize(("workers", "check"), [(WORKERS, True), ({}, False)], ids=["check mode", "no workers"])
+def test_nothing_is_started_in_check_mode_or_without_workers(
+    run: RunModule, airflow: SimpleNamespace, workers: dict[str, str], check: bool
+) -> None:
+    result = run(workers, check=check)
+    assert (result["changed"], result["problems"], result["runs"]) == (False, {name: [] for name in workers}, {})
+    assert airflow.calls == []
+
+
+def test_failure_of_airflow_is_told_without_its_secrets(run: RunModule, airflow: SimpleNamespace) -> None:
+    airflow.answer = f"bad URL {URL}"
+    result = run(WORKERS)
+    assert result["failed"]
+    assert result["msg"].startswith("No canary task could be started: bad URL ********. Remedy: ")
+    assert "hunter2" not in json.dumps(result)
