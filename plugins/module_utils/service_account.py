@@ -14,6 +14,27 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.airfield.metal.plugins.module_utils import environment_file
+from ansible_collections.airfield.metal.plugins.module_utils.files import read_text
+
+
+def call_airflow(module: AnsibleModule, extra: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function that imports Airflow, by the module's options account, config and environment_file.
+
+    :arg extra: environment variables for what the file does not set.
+    :raises RuntimeError: as `call_as` does; what the file holds is then masked in all that the module says.
+    """
+    params = module.params
+    secrets = environment_file.parse(read_text(params["environment_file"]))
+    environment = {**extra, **secrets, "AIRFLOW_CONFIG": params["config"], "AIRFLOW_HOME": "/var/lib/airflow"}
+    try:
+        return call_as(params["account"], environment, function, *arguments)
+    except RuntimeError:
+        # Airflow's messages may hold what it was given.
+        module.no_log_values.update(filter(None, secrets.values()))
+        raise
+
 
 def call_as(account: str, environment: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a function, which must be one for JSON, in a process of its own.

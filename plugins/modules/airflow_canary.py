@@ -85,9 +85,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils import environment_file
-from ansible_collections.airfield.metal.plugins.module_utils.files import read_text
-from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_as
+from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
 
 DAG = "airfield_canary"
 ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
@@ -253,19 +251,11 @@ def main() -> None:
     params = module.params
     if module.check_mode or not params["workers"]:
         module.exit_json(changed=False, problems={name: [] for name in params["workers"]}, runs={})
-    secrets = environment_file.parse(read_text(params["environment_file"]))
-    environment = {
-        **secrets,
-        "AIRFLOW_CONFIG": params["config"],
-        "AIRFLOW_HOME": "/var/lib/airflow",
-        # No processes of its own for so few messages.
-        "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
-    }
+    # No processes of its own for so few messages.
+    extra = {"AIRFLOW__CELERY__SYNC_PARALLELISM": "1"}
     try:
-        here = call_as(params["account"], environment, run_canaries, params["workers"], params["timeout"])
+        here = call_airflow(module, extra, run_canaries, params["workers"], params["timeout"])
     except RuntimeError as error:
-        # Airflow's messages may hold what it was given.
-        module.no_log_values.update(filter(None, secrets.values()))
         module.fail_json(msg=f"No canary task could be started: {error}. Remedy: see whether the scheduler's database answers.")
     answers = here["workers"]
     module.exit_json(

@@ -60,9 +60,7 @@ import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils import environment_file
-from ansible_collections.airfield.metal.plugins.module_utils.files import read_text
-from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_as
+from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
 
 
 def find_logs(folder: str) -> list[str]:
@@ -101,18 +99,11 @@ def main() -> None:
     logs = find_logs(params["folder"])
     if not logs or module.check_mode:
         module.exit_json(changed=bool(logs), logs=logs)
-    secrets = environment_file.parse(read_text(params["environment_file"]))
-    environment = {
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",  # a worker has none, and Airflow would make a file for it
-        **secrets,
-        "AIRFLOW_CONFIG": params["config"],
-        "AIRFLOW_HOME": "/var/lib/airflow",
-    }
+    # A worker has none, and Airflow would make a file for it.
+    extra = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://"}
     try:
-        kept_elsewhere = call_as(params["account"], environment, upload, params["folder"], logs)
+        kept_elsewhere = call_airflow(module, extra, upload, params["folder"], logs)
     except RuntimeError as error:
-        # Airflow's messages may hold what it was given.
-        module.no_log_values.update(filter(None, secrets.values()))
         module.fail_json(msg=f"The logs that are left on this worker could not be uploaded: {error}", logs=logs)
     if not kept_elsewhere:
         module.exit_json(changed=False, logs=[])

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.airfield.metal.plugins.module_utils import service_account
 from ansible_collections.airfield.metal.plugins.modules import airflow_canary
 
 RunModule = Callable[..., dict[str, Any]]
@@ -122,7 +123,7 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise RuntimeError(fake.answer)
         return fake.answer
 
-    monkeypatch.setattr(airflow_canary, "call_as", call_as)
+    monkeypatch.setattr(service_account, "call_as", call_as)
     return fake
 
 

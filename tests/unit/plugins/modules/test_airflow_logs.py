@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from ansible_collections.airfield.metal.plugins.module_utils import service_account
 from ansible_collections.airfield.metal.plugins.modules import airflow_logs
 
 RunModule = Callable[..., dict[str, Any]]
@@ -58,7 +59,7 @@ class Store:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     fake = Store(tmp_path)
-    monkeypatch.setattr(airflow_logs, "call_as", fake.call_as)
+    monkeypatch.setattr(service_account, "call_as", fake.call_as)
     return fake
 
 
