@@ -109,9 +109,9 @@ class Broker:
         app.conf.broker_transport_options = self.options
         return app
 
-    def give(self, queues: list[str]) -> None:
+    def give(self, queues: set[str]) -> None:
         """Tell the worker to consume queues."""
-        for queue in queues:
+        for queue in sorted(queues):
             print(f"{NODE} does not consume {queue}, although it should: telling it.", flush=True)
             self.app.control.add_consumer(queue, destination=[NODE], reply=True, timeout=ANSWER_TIMEOUT)
 
@@ -121,7 +121,14 @@ class Broker:
         return (getattr(inspect, question)() or {}).get(NODE)
 
 
-def look(broker: Broker, main: int, processes: Mapping[int, tuple[int, str]], queues: list[str], slots: int) -> Look | None:
+def filed(path: Path) -> set[str]:
+    """Queues that the worker shall have by now; a drain may have begun since this run did."""
+    return set(path.read_text().partition('"')[2].rpartition('"')[0].split(","))
+
+
+def look(
+    broker: Broker, main: int, processes: Mapping[int, tuple[int, str]], queues: list[str], slots: int, file: Path
+) -> Look | None:
     """What there is to see of the worker; None where it need not take a task."""
     pool, tasks = pool_and_tasks(main, processes)
     if len(tasks) >= slots:
@@ -137,9 +144,11 @@ def look(broker: Broker, main: int, processes: Mapping[int, tuple[int, str]], qu
     running = max(len(tasks), len(broker.ask("active") or []))
     if running >= slots:
         return None
-    consumes = [queue["name"] for queue in broker.ask("active_queues") or []]
-    # After a reconnect Celery has forgotten a queue that was once taken from it and given back.
-    broker.give(sorted(set(queues) - set(consumes)))
+    answer = broker.ask("active_queues")
+    consumes = [queue["name"] for queue in answer or []]
+    if answer is not None:
+        # After a reconnect Celery has forgotten a queue that was once taken from it and given back.
+        broker.give((set(queues) - set(consumes)) & filed(file))
     return Look(main, waiting, running, tasks, sum(stats["total"].values()), consumes)
 
 
@@ -184,6 +193,7 @@ def main() -> None:
     # Not optional: with another visibility timeout than the worker's, Redis would hand out running tasks again.
     parser.add_argument("--transport-options", type=json.loads, required=True, help="Celery's, as JSON")
     parser.add_argument("--state", type=Path, default=Path("/run/airfield/worker-watchdog.json"), help="what runs remember")
+    parser.add_argument("--queues", type=Path, default=Path("/var/lib/airfield/worker-queues.env"), help="file that names them")
     arguments = parser.parse_args()
     now = time.monotonic()
     before = recall(arguments.state)
@@ -201,7 +211,7 @@ def main() -> None:
         if SENTINEL_KWARGS in os.environ:
             options["sentinel_kwargs"] = json.loads(os.environ[SENTINEL_KWARGS])
         broker = Broker(os.environ["AIRFLOW__CELERY__BROKER_URL"], options)
-        seen = look(broker, process, processes, queues, arguments.concurrency)
+        seen = look(broker, process, processes, queues, arguments.concurrency, arguments.queues)
     except Exception as error:  # redis, kombu and socket errors share no base, and their texts may hold the URL
         print(f"Nothing is known of {NODE}: asking the broker ended in {type(error).__name__}.")
         return

@@ -38,10 +38,14 @@ class World:
     active: int = 0
     broker: Exception | None = None
     state: str | None = None
+    consumes: list[str] | None = field(default_factory=lambda: ["worker1", "default"])
+    # What its file says by now, where that is another than at the script's start.
+    filed: str = ""
 
     now: float = 5000.0
     restarts: list[str] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
 
     # systemd and the kernel
 
@@ -97,12 +101,16 @@ class World:
         assert broker == URL
         return SimpleNamespace(conf=SimpleNamespace(), control=self)
 
+    def add_consumer(self, queue: str, destination: list[str], reply: bool, timeout: float) -> None:
+        assert destination == [NODE]
+        self.given.append(queue)
+
     def inspect(self, destination: list[str], timeout: float) -> SimpleNamespace:
         assert destination == [NODE]
         answers = {
             "stats": {"total": {} if self.total == 0 else {"execute_workload": self.total}},
             "active": [{}] * self.active,
-            "active_queues": [{"name": "worker1"}, {"name": "default"}],
+            "active_queues": None if self.consumes is None else [{"name": name} for name in self.consumes],
         }
         return SimpleNamespace(
             **{
@@ -122,7 +130,10 @@ class Setting:
     monkeypatch: pytest.MonkeyPatch
 
     def run(self, *arguments: str) -> None:
+        file = self.state.with_name("queues.env")
+        file.write_text(f'AIRFIELD_WORKER_QUEUES="{self.world.filed or self.world.queues}"\n')
         defaults = ["--concurrency", "4", "--state", str(self.state), "--transport-options", '{"visibility_timeout": 86400}']
+        defaults += ["--queues", str(file)]
         self.monkeypatch.setattr(sys, "argv", ["watchdog", *defaults, *arguments])
         self.monkeypatch.setenv("AIRFIELD_WORKER_QUEUES", self.world.queues)
         self.script.main()
@@ -167,6 +178,29 @@ def setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Setting:
     monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=world.run))
     monkeypatch.setattr(script, "time", SimpleNamespace(monotonic=lambda: world.now))
     return Setting(world, script, tmp_path / "state.json", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("consumes", "filed", "given"),
+    [
+        (["worker1", "default"], "", []),
+        (["worker1"], "", ["default"]),
+        ([], "", ["default", "worker1"]),
+        # Drained since this run began.
+        ([], "canary.worker1", []),
+    ],
+)
+def test_worker_that_has_forgotten_a_queue_is_told(setting: Setting, consumes: list[str], filed: str, given: list[str]) -> None:
+    setting.world.consumes, setting.world.filed = consumes, filed
+    setting.world.waiting = {"default": 5}
+    setting.run()
+    assert setting.world.given == given
+
+
+def test_worker_that_does_not_say_what_it_consumes_is_told_nothing(setting: Setting) -> None:
+    setting.world.consumes, setting.world.waiting = None, {"default": 5}
+    setting.run()
+    assert setting.world.given == []
 
 
 BUSY = {201: 301, 202: 302, 203: 303, 204: 304}
