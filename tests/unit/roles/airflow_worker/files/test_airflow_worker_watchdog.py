@@ -107,7 +107,7 @@ class World:
 
     def inspect(self, destination: list[str], timeout: float) -> SimpleNamespace:
         assert destination == [NODE]
-        answers = {
+        answers: dict[str, Any] = {
             "stats": {"total": {} if self.total == 0 else {"execute_workload": self.total}},
             "active": [{}] * self.active,
             "active_queues": None if self.consumes is None else [{"name": name} for name in self.consumes],
