@@ -3,8 +3,6 @@
 
 CPU seconds are what counts: those of all processes on the hosts (the cgroup that the hosts' containers share) and those of
 everything started here (a cgroup of our own, SSH's background processes included). Wall seconds depend on what else runs.
-Where the machine is a virtual one, memory that its host has taken back makes file writing cost the kernel up to ten times as
-much (see the yardstick): compare user mode then, or repeat and take the least.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ ACCOUNTS = Path("/sys/fs/cgroup/cpuacct")
 CONTROLLER = "airfield-bench-controller"
 WEB = "http://10.83.3.12:8080"
 ADD = ["playbooks/add_workers.yml", "-e"]
+SUDO = ["sudo", "--"] if os.geteuid() else []
 SEAWEEDFS = ROOT / "roles/seaweedfs/files/requirements.txt"
 
 FIVE = ["scheduler1", "web1", "worker1", "worker2", "store1"]
@@ -77,6 +76,16 @@ def cpu_seconds(account: str, kind: str = "usage") -> float:
 def machine_seconds() -> float:
     user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def forget_deletions() -> None:
+    """Let ext4 forget the files of hosts that were removed.
+
+    It does not reuse an inode within minutes of its deletion, and looks at each of them for every new file (recently_deleted in
+    fs/ext4/ialloc.c), as long as it has them in memory: unpacking a release then costs the kernel up to ten times as much.
+    """
+    os.sync()
+    subprocess.run([*SUDO, "tee", "/proc/sys/vm/drop_caches"], check=True, input=b"3", stdout=subprocess.DEVNULL)
 
 
 class Side:
@@ -315,9 +324,8 @@ def main() -> None:
     subprocess.run([ROOT / "testbed/engine.sh"], check=True)
     # From here on all that this process starts is counted, SSH's masters among it.
     account = ACCOUNTS / CONTROLLER
-    sudo = ["sudo", "--"] if os.geteuid() else []
-    subprocess.run([*sudo, "mkdir", "-p", account], check=True)
-    subprocess.run([*sudo, "chown", "-R", str(os.geteuid()), account], check=True)
+    subprocess.run([*SUDO, "mkdir", "-p", account], check=True)
+    subprocess.run([*SUDO, "chown", "-R", str(os.geteuid()), account], check=True)
     (account / "cgroup.procs").write_text("0")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     runs: list[Costs] = []
@@ -337,12 +345,14 @@ def main() -> None:
                 # Both have the same addresses; an interrupted run may have left either.
                 for name in ("bench", "bench-floor"):
                     Side(name, log).down()
+                forget_deletions()
                 yardsticks.append(yardstick())
                 print(f"{way}, {number + 1} of {repeat} (yardstick: {yardsticks[-1]})", flush=True)
                 try:
                     side.up(*(SIXTEEN if way == "many" else WITH_BOTH))
                     if not runs and not costs:
                         warm_up(side, environment)
+                    forget_deletions()
                     costs |= sides[way](side)
                 finally:
                     side.down()
