@@ -63,6 +63,39 @@ def test_killed_worker(load: Load, judge: Judge, connect: topology.Connect) -> N
     assert 1 <= verdict.retried <= CONCURRENCY
 
 
+def test_dead_host_is_removed(load: Load, addition: topology.Addition, judge: Judge, connect: topology.Connect) -> None:
+    inventory = str(addition("worker3"))
+
+    def run(playbook: str, *arguments: str) -> tuple[int, str]:
+        run = load.during("--inventory", inventory, f"playbooks/{playbook}.yml", "--extra-vars", "workers=worker3", *arguments)
+        return run.returncode, " ".join(run.stdout.split())
+
+    load.add(short=60, long=6)
+    status, said = run("add_workers")
+    assert status == 0, said[-3000:]
+    dead = ["--extra-vars", "airflow_worker_dead=true"]
+    status, said = run("remove_workers", *dead)
+    assert status != 0
+    assert "celery@worker3 answers through the broker, so it is not gone" in said
+    load.wait_until(
+        "worker3 to run a task", lambda: any(row.host == "worker3" and row.ended is None for row in load.executions()), 240
+    )
+    topology.run("docker", "kill", f"airfield-{topology.variable('testbed_name')}-worker3")
+    died = time.time()
+    status, said = run("remove_workers")
+    assert status != 0
+    assert "No answer from worker3 over SSH" in said
+    status, said = run("remove_workers", *dead)
+    assert status == 0, said[-3000:]
+    clients = connect(topology.members("postgresql")[0]).check_output("cat /etc/postgresql/15/main/pg_hba.conf")
+    assert f"# {WORKERS[0]}" in clients
+    assert "# worker3" not in clients
+    verdict = judge("a worker's host dead for good, and removed", load, timeout=1500)
+    assert load.starts("worker3", died) == 0
+    assert (verdict.lost, verdict.doubled) == (0, 0), verdict
+    assert 1 <= verdict.retried <= CONCURRENCY
+
+
 def test_task_that_eats_the_memory_dies_alone(load: Load, judge: Judge, connect: topology.Connect) -> None:
     before = {worker: main_process(connect(worker)) for worker in WORKERS}
     limit = connect(WORKERS[0]).check_output("systemctl show -P MemoryMax airflow-worker")
