@@ -5,10 +5,11 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 VENV := .venv/.complete
+INVENTORY := inventories/demo
 ARTIFACT := build/airfield-metal.tar.gz
 SHIPPED := $(shell git ls-files --cached --others --exclude-standard 2>/dev/null | grep -Ev '^(bench|molecule|testbed|\.ci)/')
 
-.PHONY: help demo demo-down test test-faults lint unit sanity molecule bench lock docs clean
+.PHONY: help demo demo-down test test-faults lint unit sanity molecule bench lock docs dev-env clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,8 +58,11 @@ lock: $(VENV) ## Pin the packages of the controller and of every supported relea
 docs: $(VENV) ## Write docs/reference.md anew
 	docs/reference.py
 
+dev-env: $(VENV) ## Build .dev-env for DAG authors, with the packages of the cluster in INVENTORY
+	ansible-playbook -i $(INVENTORY) playbooks/dev_env.yml
+
 clean: demo-down ## Remove what make has made, the demo included
-	rm -rf .venv .testbed .ansible .cache build tests/output
+	rm -rf .venv .dev-env .testbed .ansible .cache build tests/output
 
 # Python's venv module is a package of its own on Debian.
 $(VENV): requirements.lock
