@@ -1,0 +1,7 @@
+"""What several of a team's files import."""
+
+from __future__ import annotations
+
+
+def shout(text: str) -> str:
+    return text.strip().upper() + "!"
