@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+EDITION = "first"
+
 
 def shout(text: str) -> str:
     return text.strip().upper() + "!"

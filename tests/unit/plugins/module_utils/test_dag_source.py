@@ -84,7 +84,7 @@ def test_caches_and_the_repository_itself_are_left_out(folder: Path) -> None:
 @pytest.mark.parametrize("target", ["/etc/passwd", "../secret", "team/../../secret"])
 def test_link_out_of_the_folder_is_refused(folder: Path, target: str) -> None:
     (folder / "link").symlink_to(target)
-    with pytest.raises(dag_source.SourceError, match="link is a link that leads out of .* Remedy: "):
+    with pytest.raises(dag_source.SourceError, match=r"link is a link that leads out of .* Remedy: "):
         dag_source.content_hash(str(folder))
 
 
@@ -100,13 +100,13 @@ def test_link_inside_is_kept(folder: Path, tmp_path: Path) -> None:
 
 def test_pipe_is_refused(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
-    with pytest.raises(dag_source.SourceError, match="pipe in .* is neither a file nor a folder"):
+    with pytest.raises(dag_source.SourceError, match=r"pipe in .* is neither a file nor a folder"):
         dag_source.content_hash(str(folder))
 
 
 def test_folder_without_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "__pycache__").mkdir()
-    with pytest.raises(dag_source.SourceError, match="holds no file. Remedy: "):
+    with pytest.raises(dag_source.SourceError, match=r"holds no file. Remedy: "):
         dag_source.content_hash(str(tmp_path))
 
 
@@ -203,7 +203,7 @@ def test_other_line_is_refused_with_its_place(folder: Path, line: str) -> None:
 @pytest.mark.parametrize("name", ["none.txt", "../secret", "team"])
 def test_missing_file_of_packages_is_told(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_text("hunter2")
-    with pytest.raises(dag_source.SourceError, match="variable airflow_dags_packages: there is no file .* Remedy: "):
+    with pytest.raises(dag_source.SourceError, match=r"variable airflow_dags_packages: there is no file .* Remedy: "):
         dag_source.read_requirements(str(folder), name, "airflow_dags_packages")
 
 
