@@ -1,4 +1,4 @@
-"""Filters for URLs and options."""
+"""Filters for URLs, options, workers and where DAGs come from."""
 
 # Copyright: (c) 2026, The Airfield developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -11,7 +11,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.airfield.metal.plugins.module_utils import catalogue
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report
 
 
@@ -46,6 +46,11 @@ def secret_options(options: dict[str, dict[str, Any]], catalogue_file: str) -> d
     return split(options, catalogue_file)[1]
 
 
+def source_problems(source: Any, variable: str) -> list[str]:
+    """What is wrong with the form of a variable that says where DAGs come from."""
+    return dag_source.find_problems(variable, source)
+
+
 def workers_needed(queues_by_worker: dict[str, list[str]], worker: str, percent: int | str) -> dict[str, int]:
     """How many other workers must consume each queue of a worker before it may leave it; none where it is alone."""
     needed = {}
@@ -75,6 +80,7 @@ class FilterModule:
             "problem_report": report,
             "plain_options": plain_options,
             "secret_options": secret_options,
+            "source_problems": source_problems,
             "unit_environment": unit_environment,
             "worker_batch": worker_batch,
             "workers_needed": workers_needed,

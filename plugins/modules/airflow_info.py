@@ -156,6 +156,22 @@ database:
     users:
       description: Number of users.
       type: int
+dags:
+  description: Revisions of the DAGs on the host.
+  returned: always
+  type: dict
+  contains:
+    current:
+      description: Revision that C(dags/current) points to; empty where none was delivered.
+      type: str
+    revisions:
+      description: Complete revisions.
+      type: list
+      elements: str
+    requirements:
+      description: Python packages that the current revision needs.
+      type: list
+      elements: str
 disks:
   description: Free megabytes of the file system of each path in O(paths).
   returned: always
@@ -196,6 +212,10 @@ releases:
   returned: always
   type: list
   elements: str
+resources:
+  description: Revisions of the files beside the DAGs on the host, as in RV(dags).
+  returned: always
+  type: dict
 services:
   description: State of each service that matches O(services).
   returned: always
@@ -389,6 +409,17 @@ def link_target(path: str) -> str:
         return ""
 
 
+def delivered(root: str) -> dict[str, Any]:
+    """What module airflow_dags has brought to the host."""
+    current = link_target(os.path.join(root, "current"))
+    mark = read_text(os.path.join(root, current + ".complete")) if current else None
+    return {
+        "current": current,
+        "revisions": sorted(os.path.basename(path)[: -len(".complete")] for path in glob.glob(root + "/*.complete")),
+        "requirements": json.loads(mark)["requirements"] if mark else [],
+    }
+
+
 def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str, Any]:
     """State of the metadata database, by the release's own drivers."""
     description = os.path.join(params["release"], "airfield.json")
@@ -451,6 +482,7 @@ def main() -> None:
         "address": own_address(),
         "cpus": os.cpu_count(),
         "current": os.path.basename(link_target(os.path.join(base, "current"))),
+        "dags": delivered(os.path.join(base, "dags")),
         "disks": {path: free_mb(path) for path in params["paths"]},
         "distribution": distribution(),
         "hostname": airflow_hostname(),
@@ -460,6 +492,7 @@ def main() -> None:
         "packages": installed_packages(params["packages"]),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "releases": sorted(path.split("/")[-2] for path in glob.glob(base + "/releases/*/.complete")),
+        "resources": delivered(os.path.join(base, "resources")),
         "services": service_states(module, params["services"]),
         "timezone": timezone(),
         "units": sorted(

@@ -18,6 +18,9 @@ with DAG(dag_id="airfield_wait", schedule=None):
             if time.monotonic() > deadline:
                 raise TimeoutError(release)
             time.sleep(0.5)
-        print("released", flush=True)
+        # Not before: by now another revision of the DAGs may be current.
+        from airfield_shared import EDITION
+
+        print("released, edition", EDITION, flush=True)
 
     wait()

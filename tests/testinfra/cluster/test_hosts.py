@@ -58,7 +58,7 @@ def test_release_is_compiled_and_closed_to_its_user(host: Host) -> None:
         (CONFIGURATION, 0o640, "root", "airflow"),
         ("/etc/systemd/system/airflow.target", 0o644, "root", "root"),
         ("/opt/airflow", 0o755, "root", "root"),
-        ("/opt/airflow/dags/current", 0o755, "root", "root"),
+        ("/opt/airflow/dags", 0o755, "root", "root"),
         ("/opt/airflow/releases", 0o755, "root", "root"),
         ("/var/lib/airflow", 0o750, "airflow", "airflow"),
         ("/var/log/airflow", 0o750, "airflow", "airflow"),
@@ -68,6 +68,18 @@ def test_release_is_compiled_and_closed_to_its_user(host: Host) -> None:
 def test_modes_and_owners(host: Host, path: str, mode: int, user: str, group: str) -> None:
     file = host.file(path)
     assert (file.mode, file.user, file.group) == (mode, user, group)
+
+
+@pytest.mark.parametrize("kind", ["dags", "resources"])
+def test_delivered_files_are_root_s_and_readable_for_airflow_alone(host: Host, kind: str) -> None:
+    link = host.file(f"/opt/airflow/{kind}/current")
+    needed = host.check_output("hostname") in topology.members("airflow_scheduler", "airflow_worker")
+    assert link.is_symlink == (needed and bool(topology.variable(f"airflow_{kind}_source")))
+    if link.is_symlink:
+        tree = f"$(readlink -f {link.path})"
+        assert host.check_output(f"find {tree} ! -user root -o ! -group airflow -o ! -type l -perm /027 | head") == ""
+        assert host.run(f"runuser -u {USER} -- find {tree} ! -readable | grep .").rc == 1
+        assert host.file(f"{link.linked_to}.complete").exists
 
 
 def test_environment_files_are_for_root_alone(host: Host) -> None:
@@ -103,7 +115,9 @@ def test_configuration_says_what_the_inventory_says(host: Host) -> None:
         ("logging", "delete_local_logs"): "True",
         ("workers", "max_failed_heartbeats"): "20",
         ("workers", "execution_api_retries"): "12",
-        ("dag_processor", "refresh_interval"): str(topology.variable("airflow_config")["dag_processor"]["refresh_interval"]),
+        ("dag_processor", "refresh_interval"): str(
+            topology.variable("airflow_config", {}).get("dag_processor", {}).get("refresh_interval", 30)
+        ),
     }
     assert {key: parser.get(*key) for key in expected} == expected
     prefix = topology.variable("airflow_logs", {}).get("prefix", "")

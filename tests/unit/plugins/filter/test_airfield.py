@@ -63,6 +63,12 @@ def test_problem_of_several_hosts_is_reported_once() -> None:
     assert FILTERS["problem_report"]({"a": ["x", "y"], "b": ["x"], "c": []}) == "a, b: x\na: y"
 
 
+def test_source_of_dags_is_looked_at() -> None:
+    assert FILTERS["source_problems"]("/srv/dags", "airflow_dags_source") == []
+    (problem,) = FILTERS["source_problems"](5, "airflow_resources_source")
+    assert problem.startswith("variable airflow_resources_source is neither")
+
+
 def workers(**queues: str) -> dict[str, list[str]]:
     """Workers with their queues, one letter each, and the one queue that is each worker's own."""
     return {name: [*letters, name] for name, letters in queues.items()}

@@ -166,6 +166,25 @@ def test_queues_of_the_worker_are_read(tmp_path: Path, text: str | None, queues:
     assert airflow_info.worker_queues(str(path)) == queues
 
 
+def test_delivered_revisions_are_those_with_a_mark(tmp_path: Path) -> None:
+    for name in ("two", "one", "half"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one.complete").write_text('{"checked": [], "requirements": ["pandas==2.3.3"]}')
+    (tmp_path / "two.complete").write_text('{"checked": [], "requirements": []}')
+    (tmp_path / "current").symlink_to("one")
+    assert airflow_info.delivered(str(tmp_path)) == {
+        "current": "one",
+        "revisions": ["one", "two"],
+        "requirements": ["pandas==2.3.3"],
+    }
+
+
+def test_folder_that_is_filled_by_hand_is_no_revision(tmp_path: Path) -> None:
+    (tmp_path / "current").mkdir()
+    nothing: dict[str, Any] = {"current": "", "revisions": [], "requirements": []}
+    assert airflow_info.delivered(str(tmp_path)) == airflow_info.delivered("/nonexistent") == nothing
+
+
 def test_host_is_described_and_nothing_changed(
     run_module: RunModule, commands: Any, tmp_path: Path, tree: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
