@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         host = task_vars["inventory_hostname"]
         specs = precheck.read_argument_specs(ROLES)
         # They have rules of their own, and belong to the cluster: one host has them checked.
-        own = {name: {} for name in objects.VARIABLES}
+        own: dict[str, Any] = {name: {} for name in objects.VARIABLES}
         values, problems = self._inventory_values(task_vars, {name: spec for name, spec in specs.items() if name not in own})
         if given["objects"]:
             of_objects, found = self._inventory_values(task_vars, own)

@@ -8,6 +8,7 @@ Nothing here imports Airflow. Objects are mappings of fields, by their name, of 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -173,7 +174,8 @@ def user_problems(fields: Fields) -> list[str]:
     problems = []
     if not fields["roles"]:
         problems.append("it has no role.")
-    if fields["update_password"] == "always" and not fields["password"]:
+    mode = fields["update_password"]
+    if mode == "always" and not fields["password"]:
         problems.append("update_password is always, but there is no password.")
     return problems
 
@@ -280,10 +282,8 @@ def secret_values(given: Mapping[str, Any]) -> set[str]:
 def parse(text: Any) -> Any:
     """The mapping or list that a text may hold as JSON; else what was given."""
     if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
-        try:
+        with contextlib.suppress(ValueError):
             return json.loads(text)
-        except ValueError:
-            pass
     return text
 
 

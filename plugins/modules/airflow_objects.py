@@ -114,12 +114,13 @@ changes:
   sample: [{kind: pools, name: reports, action: updated, fields: [slots]}]
 """
 
+import contextlib
 import datetime
 import hmac
 import json
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -130,57 +131,86 @@ from ansible_collections.airfield.metal.plugins.module_utils.files import ensure
 from ansible_collections.airfield.metal.plugins.module_utils.objects import Change, Objects
 from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
 
+OTHER_KEY = (
+    "airflow_fernet_key does not decrypt what the database has of these connections or variables. "
+    'Remedy: add the key with which they were made, as "new,old".'
+)
+
 # The database ----------------------------------------------------------------------------------------------------------
 # From here to main() Airflow is there, with its environment.
 
 
 class Rows:
-    """The objects of a kind; those that are wanted and there, by name, once they have been read."""
+    """The objects of a kind, as rows of a model of Airflow's.
 
-    def __init__(self, session: Any) -> None:
-        self.session = session
+    :arg key: the model's attribute with the name.
+    """
+
+    def __init__(self, session: Any, model: Any, key: str) -> None:
+        self.session, self.model, self.key = session, model, key
+        self.column = getattr(model, key)
+        # Those that are wanted and there, by name.
         self.rows: dict[str, Any] = {}
 
     def prepare(self, wanted: Objects) -> list[str]:
         return []
 
+    def load(self, names: Iterable[str]) -> dict[str, Any]:
+        query = self.session.query(self.model).where(self.column.in_(names))
+        self.rows = {getattr(row, self.key): row for row in query}
+        return self.rows
+
+    def row_of(self, change: Change) -> Any:
+        """The row of an object, in the session also where it is a new one."""
+        row = self.rows.get(change.name)
+        if row is None:
+            row = self.model(**{self.key: change.name})
+            self.session.add(row)
+        return row
+
+    def all_but(self, kept: Iterable[str], *fields: str) -> Objects:
+        """These fields of all objects but some, read without what is encrypted in them."""
+        columns = [self.column, *(getattr(self.model, field) for field in fields)]
+        query = self.session.query(*columns).where(self.column.not_in(kept)).order_by(self.column)
+        return {name: dict(zip(fields, values, strict=True)) for name, *values in query}
+
+    def remove(self, name: str) -> None:
+        self.session.query(self.model).where(self.column == name).delete()
+
 
 class Pools(Rows):
-    def read(self, wanted: Objects) -> Objects:
+    def __init__(self, session: Any) -> None:
         from airflow.models.pool import Pool
-        from sqlalchemy import select
 
-        self.rows = {row.pool: row for row in self.session.scalars(select(Pool).where(Pool.pool.in_(wanted)))}
+        super().__init__(session, Pool, "pool")
+
+    def read(self, wanted: Objects) -> Objects:
         return {
             name: {"slots": row.slots, "description": row.description or "", "include_deferred": row.include_deferred}
-            for name, row in self.rows.items()
+            for name, row in self.load(wanted).items()
         }
 
     def others(self, wanted: Objects) -> Objects:
-        from airflow.models.pool import Pool
-        from sqlalchemy import select
-
-        rows = self.session.execute(
-            select(Pool.pool, Pool.slots).where(Pool.pool.not_in([*wanted, objects.DEFAULT_POOL])).order_by(Pool.pool)
-        )
-        return {name: {"slots": slots} for name, slots in rows}
+        return self.all_but([*wanted, objects.DEFAULT_POOL], "slots")
 
     def write(self, change: Change) -> None:
-        from airflow.models.pool import Pool
-        from sqlalchemy import delete
-
         if change.after is None:
-            self.session.execute(delete(Pool).where(Pool.pool == change.name))
-        elif change.before is None:
-            self.session.add(Pool(pool=change.name, **change.after))
-        else:
-            for field, value in change.after.items():
-                setattr(self.rows[change.name], field, value)
+            self.remove(change.name)
+            return
+        row = self.row_of(change)
+        for field, value in change.after.items():
+            setattr(row, field, value)
 
 
 class Connections(Rows):
-    def prepare(self, wanted: Objects) -> list[str]:
+    TEXTS = ("conn_type", "host", "login", "password", "schema", "description")
+
+    def __init__(self, session: Any) -> None:
         from airflow.models.connection import Connection
+
+        super().__init__(session, Connection, "conn_id")
+
+    def prepare(self, wanted: Objects) -> list[str]:
         from airflow.providers_manager import ProvidersManager
 
         problems = []
@@ -189,58 +219,37 @@ class Connections(Rows):
             uri = fields.pop("uri")
             if uri:
                 try:
-                    given = self.fields_of(Connection(conn_id=name, uri=uri))
+                    given = self.fields_of(self.model(conn_id=name, uri=uri))
                 except Exception:
                     # Its text may hold the password.
                     problems.append(objects.blame("connections", name, "Airflow does not understand its uri."))
                     continue
-                fields.update(given, description=fields["description"])
-            for field in ("host", "login", "password", "schema"):
+                fields.update({**given, "description": fields["description"]})
+            for field in self.TEXTS:
                 fields[field] = fields[field] or ""
             fields["extra"] = dict(fields["extra"] or {})
             if fields["conn_type"] not in known:
                 problems.append(objects.unknown_type(name, fields["conn_type"], known))
         return problems
 
-    @staticmethod
-    def fields_of(row: Any) -> dict[str, Any]:
-        fields = {name: getattr(row, name) or "" for name in ("conn_type", "host", "login", "password", "schema", "description")}
+    def fields_of(self, row: Any) -> dict[str, Any]:
         try:
             extra = json.loads(row.extra or "{}")
         except ValueError:
             extra = "not a mapping in JSON"
-        return {**fields, "port": row.port, "extra": extra}
+        return {**{field: getattr(row, field) or "" for field in self.TEXTS}, "port": row.port, "extra": extra}
 
     def read(self, wanted: Objects) -> Objects:
-        from airflow.models.connection import Connection
-        from sqlalchemy import select
-
-        rows = self.session.scalars(select(Connection).where(Connection.conn_id.in_(wanted)))
-        self.rows = {row.conn_id: row for row in rows}
-        return {name: self.fields_of(row) for name, row in self.rows.items()}
+        return {name: self.fields_of(row) for name, row in self.load(wanted).items()}
 
     def others(self, wanted: Objects) -> Objects:
-        from airflow.models.connection import Connection
-        from sqlalchemy import select
-
-        rows = self.session.execute(
-            select(Connection.conn_id, Connection.conn_type)
-            .where(Connection.conn_id.not_in(wanted))
-            .order_by(Connection.conn_id)
-        )
-        return {name: {"conn_type": conn_type} for name, conn_type in rows}
+        return self.all_but(wanted, "conn_type")
 
     def write(self, change: Change) -> None:
-        from airflow.models.connection import Connection
-        from sqlalchemy import delete
-
         if change.after is None:
-            self.session.execute(delete(Connection).where(Connection.conn_id == change.name))
+            self.remove(change.name)
             return
-        row = self.rows.get(change.name)
-        if row is None:
-            row = Connection(conn_id=change.name)
-            self.session.add(row)
+        row = self.row_of(change)
         for field in change.fields:
             value = change.after[field]
             if field == "extra":
@@ -253,64 +262,55 @@ class Connections(Rows):
 
 
 class Variables(Rows):
-    def read(self, wanted: Objects) -> Objects:
+    def __init__(self, session: Any) -> None:
         from airflow.models.variable import Variable
+
+        super().__init__(session, Variable, "key")
+
+    def read(self, wanted: Objects) -> Objects:
         from cryptography.fernet import InvalidToken
-        from sqlalchemy import select
 
         present = {}
-        for row in self.session.scalars(select(Variable).where(Variable.key.in_(wanted))):
-            self.rows[row.key], text = row, row.val
-            if text is None:
+        for key, row in self.load(wanted).items():
+            value = row.val
+            if value is None:
                 # Airflow has only logged it.
                 raise InvalidToken
-            value = text
-            if not isinstance(wanted[row.key]["value"], str):
-                try:
-                    value = json.loads(text)
-                except ValueError:
-                    pass
-            present[row.key] = {"value": value, "description": row.description or ""}
+            if not isinstance(wanted[key]["value"], str):
+                with contextlib.suppress(ValueError):
+                    value = json.loads(value)
+            present[key] = {"value": value, "description": row.description or ""}
         return present
 
     def others(self, wanted: Objects) -> Objects:
-        from airflow.models.variable import Variable
-        from sqlalchemy import select
-
-        keys = self.session.scalars(select(Variable.key).where(Variable.key.not_in(wanted)).order_by(Variable.key))
-        return {key: {} for key in keys}
+        return self.all_but(wanted)
 
     def write(self, change: Change) -> None:
-        from airflow.models.variable import Variable
-        from sqlalchemy import delete
-
         if change.after is None:
-            self.session.execute(delete(Variable).where(Variable.key == change.name))
+            self.remove(change.name)
             return
-        value = change.after["value"]
-        text = value if isinstance(value, str) else json.dumps(value)
-        if change.before is None:
-            self.session.add(Variable(key=change.name, val=text, description=change.after["description"] or None))
-            return
-        row = self.rows[change.name]
-        if "value" in change.fields:
-            row.val = text
+        row, value = self.row_of(change), change.after["value"]
+        if change.before is None or "value" in change.fields:
+            row.val = value if isinstance(value, str) else json.dumps(value)
         row.description = change.after["description"] or None
 
 
 class Roles(Rows):
-    def prepare(self, wanted: Objects) -> list[str]:
-        from airflow.providers.fab.auth_manager.models import Action, Permission, Resource
-        from sqlalchemy import select
+    def __init__(self, session: Any) -> None:
+        from airflow.providers.fab.auth_manager import models
+        from airflow.providers.fab.www.security.permissions import RESOURCE_DETAILS_MAP
 
-        pairs = select(Action.name, Resource.name).select_from(Permission).join(Permission.action).join(Permission.resource)
-        known = {f"{action} on {resource}" for action, resource in self.session.execute(pairs)}
+        super().__init__(session, models.Role, "name")
+        self.models, self.of_dags = models, RESOURCE_DETAILS_MAP
+
+    def prepare(self, wanted: Objects) -> list[str]:
+        known = {self.name_of(row) for row in self.session.query(self.models.Permission)}
         return [
             objects.blame(
                 "roles",
                 name,
                 f'the release knows no permission "{permission}".{suggest(permission, known)}',
-                "correct it; an administrator sees all permissions in the web interface, below Security",
+                "correct it; the web interface shows all of them where it lets an administrator change a role",
             )
             for name, fields in wanted.items()
             for permission in fields["permissions"]
@@ -319,149 +319,106 @@ class Roles(Rows):
         ]
 
     @staticmethod
-    def is_of_a_dag(permission: str) -> bool:
-        """Whether it can be a permission for one DAG, which comes into being with its first use."""
-        from airflow.providers.fab.www.security.permissions import RESOURCE_DETAILS_MAP
+    def name_of(permission: Any) -> str:
+        return f"{permission.action.name} on {permission.resource.name}"
 
+    def is_of_a_dag(self, permission: str) -> bool:
+        """Whether it can be a permission for one DAG, which comes into being with its first use."""
         action, resource = permission.split(" on ", 1)
-        return any(
-            resource.startswith(details["prefix"]) and action in details["actions"] for details in RESOURCE_DETAILS_MAP.values()
-        )
+        return any(resource.startswith(rules["prefix"]) and action in rules["actions"] for rules in self.of_dags.values())
 
     def read(self, wanted: Objects) -> Objects:
-        from airflow.providers.fab.auth_manager.models import Role
-        from sqlalchemy import select
-
-        self.rows = {row.name: row for row in self.session.scalars(select(Role).where(Role.name.in_(wanted))).unique()}
         present = {}
-        for name, row in self.rows.items():
-            permissions = {f"{pair.action.name} on {pair.resource.name}" for pair in row.permissions}
+        for name, row in self.load(wanted).items():
+            permissions = {self.name_of(permission) for permission in row.permissions}
             excess = permissions - set(wanted[name]["permissions"])
-            permissions -= set(self.given_by_dags(name, excess))
-            present[name] = {"permissions": sorted(permissions)}
+            present[name] = {"permissions": sorted(permissions - set(self.given_by_dags(name, excess)))}
         return present
 
-    def given_by_dags(self, role: str, permissions: Collection[str]) -> Iterator[str]:
+    def given_by_dags(self, role: str, permissions: Iterable[str]) -> Iterator[str]:
         """Those of the permissions that a role has by the `access_control` of a DAG, which would give them again."""
         from airflow.models.dagbag import DBDagBag
-        from airflow.providers.fab.www.security.permissions import RESOURCE_DETAILS_MAP
 
         for permission in permissions:
             action, name = permission.split(" on ", 1)
-            for resource, details in RESOURCE_DETAILS_MAP.items():
-                if name.startswith(details["prefix"]):
-                    dag = DBDagBag().get_latest_version_of_dag(name[len(details["prefix"]) :], session=self.session)
+            for resource, rules in self.of_dags.items():
+                if name.startswith(rules["prefix"]):
+                    dag = DBDagBag().get_latest_version_of_dag(name[len(rules["prefix"]) :], session=self.session)
                     granted = ((dag and dag.access_control) or {}).get(role) or {}
-                    # In the older form it holds actions on the DAG itself.
-                    if action in (granted.get(resource) or () if isinstance(granted, Mapping) else granted):
+                    if action in granted.get(resource, ()):
                         yield permission
 
     def others(self, wanted: Objects) -> Objects:
-        from airflow.providers.fab.auth_manager.models import Role
-        from sqlalchemy import select
-
-        names = self.session.scalars(
-            select(Role.name).where(Role.name.not_in([*wanted, *objects.BUILTIN_ROLES])).order_by(Role.name)
-        )
-        return {name: {} for name in names}
+        return self.all_but([*wanted, *objects.BUILTIN_ROLES])
 
     def write(self, change: Change) -> None:
-        from airflow.providers.fab.auth_manager.models import (
-            Role,
-            assoc_group_role,
-            assoc_permission_role,
-            assoc_user_role,
-        )
-        from sqlalchemy import delete, select
-
         if change.after is None:
-            number = self.session.scalar(select(Role.id).where(Role.name == change.name))
+            (number,) = self.session.query(self.model.id).where(self.column == change.name).one()
             # A database that came from an older Airflow does not do it by itself.
-            for table in (assoc_permission_role, assoc_user_role, assoc_group_role):
-                self.session.execute(delete(table).where(table.c.role_id == number))
-            self.session.execute(delete(Role).where(Role.id == number))
+            for table in (self.models.assoc_permission_role, self.models.assoc_user_role, self.models.assoc_group_role):
+                self.session.execute(table.delete().where(table.c.role_id == number))
+            self.remove(change.name)
             return
-        row = self.rows.get(change.name)
-        if row is None:
-            row = Role(name=change.name)
-            self.session.add(row)
+        row = self.row_of(change)
         before, after = (set((side or {}).get("permissions", ())) for side in (change.before, change.after))
-        row.permissions = [
-            pair for pair in row.permissions if f"{pair.action.name} on {pair.resource.name}" not in before - after
-        ] + [self.permission(name) for name in sorted(after - before)]
+        kept = [permission for permission in row.permissions if self.name_of(permission) not in before - after]
+        row.permissions = kept + [self.provide(name) for name in sorted(after - before)]
+        # For the users: Airflow's sessions do not do it by themselves.
+        self.session.flush()
 
-    def permission(self, name: str) -> Any:
+    def provide(self, name: str) -> Any:
         """The row of a permission, made where it is one for a DAG."""
-        from airflow.providers.fab.auth_manager.models import Action, Permission, Resource
-        from sqlalchemy import select
-
-        rows = []
-        for model, part in zip((Action, Resource), name.split(" on ", 1), strict=True):
-            row = self.session.scalars(select(model).where(model.name == part)).one_or_none()
-            if row is None:
-                row = model(name=part)
-                self.session.add(row)
-            rows.append(row)
-        action, resource = rows
-        pair = select(Permission).join(Permission.action).join(Permission.resource)
-        row = self.session.scalars(pair.where(Action.name == action.name, Resource.name == resource.name)).first()
-        if row is None:
-            row = Permission(action=action, resource=resource)
-            self.session.add(row)
-        return row
+        models, (action_name, resource_name) = self.models, name.split(" on ", 1)
+        # Every permission for a DAG has an action that others have, too.
+        action = self.session.query(models.Action).filter_by(name=action_name).one()
+        resource = self.session.query(models.Resource).filter_by(name=resource_name).one_or_none()
+        permission = resource and self.session.query(models.Permission).filter_by(action=action, resource=resource).first()
+        if not permission:
+            permission = models.Permission(action=action, resource=resource or models.Resource(name=resource_name))
+            self.session.add(permission)
+            self.session.flush()
+        return permission
 
 
 class Users(Rows):
     """Users by their name.
 
     A password is compared with what the database has of it only where it may be updated, and hashed only where `proofs`
-    (what `objects.proof` says of each user) do not say it is the same.
+    (what `objects.proof` says of each user) do not say that it is the same.
     """
 
-    def __init__(self, session: Any, new_roles: Collection[str], keep: str, proofs: dict[str, str]) -> None:
+    def __init__(self, session: Any, new_roles: Collection[str], kept: str, proofs: dict[str, str]) -> None:
         from airflow.configuration import conf
+        from airflow.providers.fab.auth_manager import models
 
-        super().__init__(session)
-        self.new_roles, self.keep = new_roles, keep
-        self.key, self.proofs = conf.get("core", "fernet_key"), proofs
+        super().__init__(session, models.User, "username")
+        self.models, self.conf, self.new_roles, self.kept = models, conf, new_roles, kept
+        self.fernet_key, self.proofs = conf.get("core", "fernet_key"), proofs
         self.updating: set[str] = set()
         # Numbers of those whose old sessions must end.
         self.with_new_password: list[int] = []
 
     def prepare(self, wanted: Objects) -> list[str]:
-        from airflow.providers.fab.auth_manager.models import Role, User
-        from sqlalchemy import func, select
+        from sqlalchemy import func
 
-        roles = {*self.session.scalars(select(Role.name)), *objects.BUILTIN_ROLES, *self.new_roles}
-        owners = select(User.email, User.username).where(User.email.in_([fields["email"] for fields in wanted.values()]))
-        owner_by_email = dict(map(tuple, self.session.execute(owners)))
+        roles = {*(name for (name,) in self.session.query(self.models.Role.name)), *objects.BUILTIN_ROLES, *self.new_roles}
+        emails = [fields["email"] for fields in wanted.values()]
+        owners = {row.email: row.username for row in self.session.query(self.model).where(self.model.email.in_(emails))}
         problems = []
         for name, fields in wanted.items():
             if fields.pop("update_password") == "always":
                 self.updating.add(name)
-            problems += [
-                objects.blame(
-                    "users",
-                    name,
-                    f'there is no role "{role}".{suggest(role, roles)}',
-                    "correct it, or add the role to airflow_roles",
-                )
-                for role in fields["roles"]
-                if role not in roles
-            ]
-            owner = owner_by_email.get(fields["email"], name)
+            for role in fields["roles"]:
+                if role not in roles:
+                    problem = f'there is no role "{role}".{suggest(role, roles)}'
+                    problems.append(objects.blame("users", name, problem, "correct it, or add the role to airflow_roles"))
+            owner = owners.get(fields["email"], name)
             if owner.lower() != name.lower():
-                problems.append(
-                    objects.blame(
-                        "users",
-                        name,
-                        f"its email {fields['email']} is user {owner}'s in the database.",
-                        "give it another, or change or remove that user",
-                    )
-                )
+                problem = f"its email {fields['email']} is user {owner}'s in the database."
+                problems.append(objects.blame("users", name, problem, "give it another, or change or remove that user"))
         names = {name.lower(): name for name in wanted}
-        rows = self.session.scalars(select(User).where(func.lower(User.username).in_(names)))
-        self.rows = {names[row.username.lower()]: row for row in rows}
+        query = self.session.query(self.model).where(func.lower(self.column).in_(names))
+        self.rows = {names[row.username.lower()]: row for row in query}
         return problems
 
     def read(self, wanted: Objects) -> Objects:
@@ -481,7 +438,7 @@ class Users(Rows):
 
         if name not in self.updating:
             return password
-        proof = objects.proof(self.key, name, password, stored)
+        proof = objects.proof(self.fernet_key, name, password, stored)
         if not hmac.compare_digest(self.proofs.get(name, ""), proof):
             if not stored or not check_password_hash(stored, password):
                 return stored
@@ -489,48 +446,34 @@ class Users(Rows):
         return password
 
     def others(self, wanted: Objects) -> Objects:
-        from airflow.providers.fab.auth_manager.models import User
-        from sqlalchemy import func, select
-
-        kept = {name.lower() for name in [*wanted, self.keep]}
-        rows = self.session.execute(
-            select(User.username, User.email).where(func.lower(User.username).not_in(kept)).order_by(User.username)
-        )
-        return {name: {"email": email} for name, email in rows}
+        kept = {name.lower() for name in [*wanted, self.kept]}
+        return {name: fields for name, fields in self.all_but([], "email").items() if name.lower() not in kept}
 
     def write(self, change: Change) -> None:
-        from airflow.providers.fab.auth_manager.models import Role, User
-        from sqlalchemy import select
-
         if change.after is None:
-            self.session.delete(self.session.scalars(select(User).where(User.username == change.name)).one())
+            self.session.delete(self.session.query(self.model).where(self.column == change.name).one())
             return
-        row = self.rows.get(change.name)
-        if row is None:
-            row = User(username=change.name)
-            self.session.add(row)
+        row = self.row_of(change)
         for field in ("email", "first_name", "last_name", "active"):
             setattr(row, field, change.after[field])
+        row.roles = self.session.query(self.models.Role).where(self.models.Role.name.in_(change.after["roles"])).all()
         row.changed_on = datetime.datetime.now(tz=datetime.timezone.utc)
-        with self.session.no_autoflush:
-            row.roles = list(self.session.scalars(select(Role).where(Role.name.in_(change.after["roles"]))).unique())
         if change.before is None or "password" in change.fields:
-            self.set_password(change.name, row, change.after["password"])
+            row.password = self.hash_password(change.after["password"])
+            if change.name in self.updating:
+                self.proofs[change.name] = objects.proof(self.fernet_key, change.name, change.after["password"], row.password)
             if change.before is not None:
                 self.with_new_password.append(row.id)
 
-    def set_password(self, name: str, row: Any, password: str | None) -> None:
-        """Hash a password as Airflow does; without one, nobody knows the user's."""
-        from airflow.configuration import conf
+    def hash_password(self, password: str | None) -> str:
+        """A password as Airflow stores it; without one, one that nobody knows."""
         from flask import Config
         from werkzeug.security import generate_password_hash
 
         options = Config("/")
-        options.from_pyfile(conf.get("fab", "config_file"), silent=True)
+        options.from_pyfile(self.conf.get("fab", "config_file"), silent=True)
         method = options.get("FAB_PASSWORD_HASH_METHOD", "scrypt")
-        row.password = generate_password_hash(password or secrets.token_urlsafe(32), method=method)
-        if name in self.updating:
-            self.proofs[name] = objects.proof(self.key, name, password or "", row.password)
+        return generate_password_hash(password or secrets.token_urlsafe(32), method=method)
 
 
 def reconcile(
@@ -542,7 +485,8 @@ def reconcile(
     from airflow.utils.session import create_session
     from cryptography.fernet import InvalidToken
 
-    sensitive = [*DEFAULT_SENSITIVE_FIELDS, *filter(None, map(str.strip, conf.get("core", "sensitive_var_conn_names").split(",")))]
+    more = conf.get("core", "sensitive_var_conn_names").split(",")
+    sensitive = {*DEFAULT_SENSITIVE_FIELDS, *map(str.strip, more)} - {""}
 
     def hide(name: str) -> bool:
         # As Airflow's masker has it, which an option can switch off.
@@ -563,15 +507,12 @@ def reconcile(
         if "users" in kinds:
             if administrator and count_users() == 0:
                 complete_administrator(wanted["users"], administrator)
-            keep = administrator["username"] if administrator else ""
-            users = stores["users"] = Users(session, wanted["roles"], keep, proofs)
+            kept = administrator["username"] if administrator else ""
+            users = stores["users"] = Users(session, wanted["roles"], kept, proofs)
         try:
             changes, problems = objects.reconcile(stores, wanted, purge, check)
         except InvalidToken:
-            changes, problems = [], [
-                "The database has connections or variables that airflow_fernet_key does not decrypt. Remedy: add the key with "
-                'which they were made, as "new,old".'
-            ]
+            changes, problems = [], [OTHER_KEY]
     if users and users.with_new_password and not check:
         end_sessions(users.with_new_password)
     return {
