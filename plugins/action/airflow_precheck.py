@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.airfield.metal.plugins.module_utils import objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import precheck
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -42,11 +43,17 @@ class ActionModule(ActionBase):
                 "clock_offsets": {"type": "dict", "required": True},
                 "clock_skew": {"type": "float", "required": True},
                 "topology": {"type": "list", "elements": "str", "required": True},
+                "objects": {"type": "bool", "required": True},
             }
         )
         host = task_vars["inventory_hostname"]
         specs = precheck.read_argument_specs(ROLES)
-        values, problems = self._inventory_values(task_vars, specs)
+        # They have rules of their own, and belong to the cluster: one host has them checked.
+        own: dict[str, Any] = {name: {} for name in objects.VARIABLES}
+        values, problems = self._inventory_values(task_vars, {name: spec for name, spec in specs.items() if name not in own})
+        if given["objects"]:
+            of_objects, found = self._inventory_values(task_vars, own)
+            problems += found + precheck.object_problems(of_objects)
         facts = given["facts"]
         problems += precheck.unknown_variables(task_vars["hostvars"].raw_get(host), specs)
         problems += precheck.mistyped_variables(values, specs)

@@ -82,6 +82,10 @@ options:
     type: list
     elements: str
     required: true
+  objects:
+    description: Whether to check connections, variables, pools, roles and users, which belong to the whole cluster.
+    type: bool
+    required: true
 attributes:
   check_mode:
     support: full

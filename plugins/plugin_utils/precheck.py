@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.airfield.metal.plugins.module_utils import catalogue
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue, objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import secrets
 
 PREFIXES = ("airflow_", "redis_", "postgresql_", "seaweedfs_")
@@ -174,6 +174,17 @@ def misplaced_options(options: Mapping[str, Any], variables: Mapping[str, str]) 
         )
         for name in sorted(given & set(variables))
     ]
+
+
+def object_problems(values: Mapping[str, Any]) -> list[str]:
+    """What nobody needs Airflow for to see that it is wrong with connections, variables, pools, roles and users."""
+    wanted, problems = objects.read_wanted({kind: values[name] for name, kind in objects.VARIABLES.items() if name in values})
+    for name, fields in wanted["users"].items():
+        fault = secrets.problem("password", fields["password"]) if fields["password"] is not None else ""
+        if fault:
+            remedy = "set another, in a file encrypted with ansible-vault"
+            problems.append(objects.blame("users", name, f"password {fault}.", remedy))
+    return problems
 
 
 def report(problems_by_host: Mapping[str, list[str]]) -> str:

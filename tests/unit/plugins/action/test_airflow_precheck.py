@@ -50,6 +50,7 @@ def find_problems(make_action: Callable[..., Any], tmp_path: Path) -> Callable[.
         "clock_offsets": {"web1": 0.0, "worker1": 0.5},
         "clock_skew": 2,
         "topology": [],
+        "objects": True,
     }
 
     def find(variables: dict[str, Any] | None = None, found: dict[str, Any] | None = None, **changes: Any) -> list[str]:
@@ -90,6 +91,8 @@ def test_good_host_has_no_problem(find_problems: Callable[..., list[str]]) -> No
         ({}, {"python": "3.9"}, {}, "runs debian 12 with Python 3.9"),
         ({}, {"unresolvable": ["web1"]}, {}, "cannot resolve web1"),
         ({}, {"unanswered": ["broker: refused"]}, {}, "cannot reach the broker: refused"),
+        ({"airflow_pools": [{"name": "a", "slots": -2}]}, {}, {}, "variable airflow_pools: pool a: slots must be"),
+        ({"airflow_pools": trust_as_template("{{ nothing }}")}, {}, {}, "variable airflow_pools cannot be evaluated: "),
     ],
 )
 def test_each_check_is_made(
@@ -100,6 +103,12 @@ def test_each_check_is_made(
     problem: str,
 ) -> None:
     assert [text for text in find_problems(variables, found, **changes) if text.startswith(problem)]
+
+
+def test_objects_are_checked_on_the_host_that_is_told_to(find_problems: Callable[..., list[str]]) -> None:
+    variables = {"airflow_pools": [{"name": "a", "slots": -2}]}
+    assert len(find_problems(variables)) == 1
+    assert find_problems(variables, objects=False) == []
 
 
 def test_no_problem_holds_a_secret(find_problems: Callable[..., list[str]]) -> None:

@@ -205,3 +205,22 @@ def test_option_with_a_variable_of_its_own_is_named_without_its_value() -> None:
 def test_report_names_a_shared_problem_once() -> None:
     assert precheck.report({}) == ""
     assert precheck.report({"a": ["x"], "b": ["y", "x"]}) == "a, b: x\nb: y"
+
+
+def test_objects_and_their_passwords_are_checked() -> None:
+    person = {"email": "a@b", "roles": ["Op"]}
+    values = {
+        "airflow_pools": [{"name": "p", "slots": 1}],
+        "airflow_users": [
+            {**person, "username": "ann", "password": STRONG},
+            {**person, "username": "bob", "email": "b@b", "password": "hunter2"},
+            {**person, "username": "carl", "email": "c@b"},
+        ],
+        "airflow_uid": "x",
+    }
+    (problem,) = precheck.object_problems(values)
+    assert problem == (
+        "variable airflow_users: user bob: password has 7 characters, at least 12 are needed. "
+        "Remedy: set another, in a file encrypted with ansible-vault."
+    )
+    assert precheck.object_problems({}) == []
