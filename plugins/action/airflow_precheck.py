@@ -50,10 +50,10 @@ class ActionModule(ActionBase):
         facts = given["facts"]
         problems += precheck.unknown_variables(task_vars["hostvars"].raw_get(host), specs)
         problems += precheck.mistyped_variables(values, specs)
-        authentication = {"airflow_authentication": values.get("airflow_authentication", {"type": "database"})}
-        if not precheck.mistyped_variables(authentication, specs):
+        authentication = values.get("airflow_authentication", {"type": "database"})
+        if not precheck.mistyped_variables({"airflow_authentication": authentication}, specs):
             problems += login.find_problems(
-                *authentication.values(), values.get("airflow_oauth_client_secrets"), values.get("airflow_roles")
+                authentication, values.get("airflow_oauth_client_secrets"), values.get("airflow_roles")
             )
         problems += given["topology"]
         problems += precheck.unsupported_version(given["version"], given["versions"])

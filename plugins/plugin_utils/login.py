@@ -190,7 +190,7 @@ def provider_problems(provider: Mapping[str, Any], open_to_new: bool, known: Ite
     name = provider["name"]
     for field in ("base_url", "realm"):
         if name == "keycloak" and not provider.get(field):
-            yield f"provider keycloak lacks {field}. Remedy: set it, for example base_url: https://sso.example.org, realm: main."
+            yield f"provider keycloak lacks {field}. Remedy: set it, such as base_url: https://sso.example.org, realm: main."
         if name != "keycloak" and provider.get(field):
             yield f"provider {name} has no {field}. Remedy: remove it."
     if provider.get("base_url"):
@@ -257,7 +257,9 @@ def ldap_settings(authentication: Mapping[str, Any], ca_file: str) -> dict[str, 
 
 def oauth_settings(authentication: Mapping[str, Any], ca_file: str) -> dict[str, Any]:
     """What FAB has for providers. It knows one mapping of roles for all: each provider's keys begin with its name."""
-    providers, roles, allowed = [], {}, {}
+    providers: list[dict[str, Any]] = []
+    roles: dict[str, list[str]] = {}
+    allowed: dict[str, list[str]] = {}
     for provider in authentication["providers"]:
         name = provider["name"]
         realm = "{}/realms/{}".format((provider.get("base_url") or "").rstrip("/"), quote(provider.get("realm") or "", safe=""))

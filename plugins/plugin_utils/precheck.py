@@ -54,9 +54,7 @@ def mistyped_variables(values: Mapping[str, Any], specs: Mapping[str, dict[str, 
         for error in validator.validate({name: value}).errors:
             # Ansible's own message is only the field's name.
             message = f"unknown field {error.msg}" if isinstance(error, UnsupportedError) else error.msg
-            problems.append(
-                f"variable {name}: {message.rstrip('.')}. Remedy: see `ansible-doc -t role` or docs/reference.md."
-            )
+            problems.append(f"variable {name}: {message.rstrip('.')}. Remedy: see `ansible-doc -t role` or docs/reference.md.")
     return problems
 
 

@@ -24,7 +24,9 @@ class SecurityManager(FabAirflowSecurityManagerOverride):
     def memberships(self, provider: str, person: dict[str, Any]) -> list[str]:
         """What the provider vouches that a person belongs to; FAB asks neither GitHub nor Google for it."""
         if provider == "github":
-            teams = [f"{team['organization']['login']}/{team['slug']}" for team in self.ask(provider, "user/teams?per_page=100")]
+            teams = [
+                f"{team['organization']['login']}/{team['slug']}" for team in self.ask(provider, "user/teams?per_page=100")
+            ]
             return [organisation["login"] for organisation in self.ask(provider, "user/orgs?per_page=100")] + teams
         if provider == "google":
             # Only an account of the domain's own Workspace has it. An address in the domain proves less.

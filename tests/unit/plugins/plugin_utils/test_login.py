@@ -14,7 +14,12 @@ LDAP: dict[str, Any] = {
     "bind_user": "cn=reader,dc=example,dc=org",
     "roles_mapping": {"cn=data,dc=example,dc=org": ["Op", "User"]},
 }
-GITHUB: dict[str, Any] = {"name": "github", "client_id": "id-1", "allowed": ["example"], "roles_mapping": {"example/data": ["Op"]}}
+GITHUB: dict[str, Any] = {
+    "name": "github",
+    "client_id": "id-1",
+    "allowed": ["example"],
+    "roles_mapping": {"example/data": ["Op"]},
+}
 GOOGLE: dict[str, Any] = {"name": "google", "client_id": "id-2", "allowed": ["example.org"]}
 KEYCLOAK: dict[str, Any] = {
     "name": "keycloak",
