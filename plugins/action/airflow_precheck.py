@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.airfield.metal.plugins.module_utils import objects
-from ansible_collections.airfield.metal.plugins.plugin_utils import precheck
+from ansible_collections.airfield.metal.plugins.plugin_utils import login, precheck
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -57,6 +57,11 @@ class ActionModule(ActionBase):
         facts = given["facts"]
         problems += precheck.unknown_variables(task_vars["hostvars"].raw_get(host), specs)
         problems += precheck.mistyped_variables(values, specs)
+        authentication = values.get("airflow_authentication", {"type": "database"})
+        if not precheck.mistyped_variables({"airflow_authentication": authentication}, specs):
+            problems += login.find_problems(
+                authentication, values.get("airflow_oauth_client_secrets"), values.get("airflow_roles")
+            )
         problems += given["topology"]
         problems += precheck.unsupported_version(given["version"], given["versions"])
         problems += precheck.unsupported_platform(facts, given["platforms"])

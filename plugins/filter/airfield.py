@@ -1,4 +1,4 @@
-"""Filters for URLs, options, workers and where DAGs come from."""
+"""Filters for URLs, options, workers, the login, and where DAGs come from."""
 
 # Copyright: (c) 2026, The Airfield developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import pprint
 import re
 from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
+from ansible_collections.airfield.metal.plugins.plugin_utils import login
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report
 
 
@@ -26,6 +28,12 @@ def unit_environment(variables: dict[str, Any]) -> list[str]:
         '"' + re.sub(r'(["\\])', r"\\\1", f"{name}={value}").replace("%", "%%").replace("\n", "\\n") + '"'
         for name, value in sorted(variables.items())
     ]
+
+
+def python_literal(value: Any) -> str:
+    """A value of YAML's as one of Python's source."""
+    # Ansible's own kinds of text and mapping become plain ones.
+    return pprint.pformat(json.loads(json.dumps(value)), width=120)
 
 
 def split(options: dict[str, dict[str, Any]], catalogue_file: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -77,8 +85,13 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
+            "login_secrets": login.environment,
+            "login_server": login.server,
+            "login_settings": login.settings,
+            "login_type": login.kind_of,
             "problem_report": report,
             "plain_options": plain_options,
+            "python_literal": python_literal,
             "secret_options": secret_options,
             "source_problems": source_problems,
             "unit_environment": unit_environment,

@@ -190,7 +190,9 @@ class Release:
             python = os.path.join(self.path, "bin/python")
             self.run(uv, "venv", "--quiet", "--python", "/usr/bin/python3", self.path, **settings)
             install = [uv, "pip", "install", "--quiet", "--python", python, "--compile-bytecode"]
-            self.run(*install, "--constraint", self.params["lock"], *self.params["requirements"], **settings)
+            # The second is for what a package is built with that comes as source alone.
+            pins = ["--constraint", self.params["lock"], "--build-constraint", self.params["lock"]]
+            self.run(*install, *pins, *self.params["requirements"], **settings)
             self.run(uv, "pip", "check", "--python", python, **settings)
             self.write("requirements.txt", self.run(uv, "pip", "freeze", "--quiet", "--python", python, **settings))
             os.unlink(os.path.join(self.path, ".lock"))  # uv's own, writable by everybody

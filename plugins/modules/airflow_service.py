@@ -78,6 +78,14 @@ options:
         description: Its mode, in octal digits.
         type: str
         default: "0644"
+      validate:
+        description:
+          - A command that reads the content from its standard input, and fails with the reason where the process could not
+            work with it. Then the task fails and nothing is changed.
+          - Runs whenever the process must be started from something else; in check mode, if what it names by whole paths is
+            there.
+        type: list
+        elements: str
   secret_files:
     description: The same for files that hold secrets; they never appear in a diff.
     type: list
@@ -191,6 +199,7 @@ ExecStartPre=+/usr/bin/install -D -m 0600 %s %s
 """
 
 
+VALIDATED_FILE_OPTIONS = dict(FILE_OPTIONS, validate={"type": "list", "elements": "str"})
 STALE = "it was started from another unit, environment or input"
 FORCED = "a restart was asked for"
 
@@ -227,6 +236,8 @@ class Service:
         self.socket_path = "/etc/systemd/system/" + self.socket
         if self.params["drop_in"] is not None:
             self.unit_path += ".d/airfield.conf"
+        # Not part of what the process is started from.
+        self.validations = [(file["path"], file["content"], file.pop("validate")) for file in self.params["files"]]
         text = self.params["unit"] or self.params["drop_in"] or ""
         self.text = text.rstrip("\n") + "\n" + REMEMBER % (self.mark_path, self.running_mark_path)
         self.diff: list[dict[str, str]] = []
@@ -239,6 +250,19 @@ class Service:
         return fingerprint(
             self.text, params["socket"], params["environment"], params["files"], params["secret_files"], params["inputs"]
         )
+
+    def validate(self, mark: str) -> None:
+        """Fail where a file's own check refuses it."""
+        if read_text(self.mark_path) == mark + "\n":
+            return
+        for path, content, command in self.validations:
+            there = command and all(os.path.exists(word) for word in command if word.startswith("/"))
+            if not command or (self.module.check_mode and not there):
+                continue
+            rc, stdout, stderr = self.module.run_command(command, data=content)
+            if rc:
+                reason = (stderr or stdout).strip()
+                self.module.fail_json(msg=f"{self.unit} was left as it is, since {path} would not do: {reason}")
 
     def write(self, mark: str) -> bool:
         """Write all files; returns whether any differed."""
@@ -319,6 +343,7 @@ class Service:
 
     def present(self) -> None:
         mark = self.fingerprint()
+        self.validate(mark)
         changed = self.write(mark)
         needs_reload = systemd.show(self.module, self.unit)["NeedDaemonReload"] == "yes"
         if not self.module.check_mode and (changed or needs_reload):
@@ -360,7 +385,7 @@ def main() -> None:
             "socket": {"type": "str"},
             "environment_file": {"type": "path"},
             "environment": {"type": "dict", "no_log": True},
-            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_OPTIONS},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": VALIDATED_FILE_OPTIONS},
             # Its suboption content is what must not be shown.
             "secret_files": {
                 "type": "list",

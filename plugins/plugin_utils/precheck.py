@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import UnsupportedError
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import secrets
 
@@ -50,8 +51,10 @@ def mistyped_variables(values: Mapping[str, Any], specs: Mapping[str, dict[str, 
         if name not in specs:
             continue
         validator = ArgumentSpecValidator({name: {**specs[name], "required": False}})
-        for message in validator.validate({name: value}).error_messages:
-            problems.append(f"variable {name}: {message}. Remedy: see `ansible-doc -t role` or docs/reference.md.")
+        for error in validator.validate({name: value}).errors:
+            # Ansible's own message is only the field's name.
+            message = f"unknown field {error.msg}" if isinstance(error, UnsupportedError) else error.msg
+            problems.append(f"variable {name}: {message.rstrip('.')}. Remedy: see `ansible-doc -t role` or docs/reference.md.")
     return problems
 
 
@@ -148,7 +151,7 @@ def unreachable_services(facts: Mapping[str, Any]) -> list[str]:
         for name in facts["unresolvable"]
     ] + [
         f"cannot reach the {failure}. Remedy: correct the host, port or firewall; see airflow_database, airflow_broker, "
-        f"airflow_result_backend and airflow_logs."
+        f"airflow_result_backend, airflow_logs and airflow_authentication."
         for failure in facts["unanswered"]
     ]
 

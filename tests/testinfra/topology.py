@@ -95,8 +95,17 @@ def secret_names() -> list[str]:
     return sorted(
         name
         for name in variables()
-        if name.endswith(("_password", "_secret", "_secret_key", "_fernet_key")) and name.startswith("airflow_")
+        if name.endswith(("_password", "_secret", "_secrets", "_secret_key", "_fernet_key")) and name.startswith("airflow_")
     )
+
+
+def secrets() -> list[tuple[str, str]]:
+    """The name of each secret and its value; a mapping of secrets is as many."""
+    found = []
+    for name in secret_names():
+        value = variables()[name]
+        found += [(name, str(part)) for part in (value.values() if isinstance(value, dict) else [value])]
+    return found
 
 
 def playbook(*arguments: str, inventory: Path = INVENTORY) -> subprocess.CompletedProcess[str]:

@@ -38,8 +38,7 @@ sqlalchemy.create_engine(url.rsplit("/", 1)[0] + "/" + sys.argv[1]).connect()
 
 def canaries() -> Iterator[tuple[str, str]]:
     """Each secret as it is, as in a URL, in JSON and in YAML, and in base64 (but for the end, which what follows changes)."""
-    for name in topology.secret_names():
-        value = str(topology.variables()[name])
+    for name, value in topology.secrets():
         yield name, value
         yield name, quote(value, safe="")
         yield name, json.dumps(value)[1:-1]
@@ -61,6 +60,8 @@ def test_the_search_finds_what_it_is_for() -> None:
     assert hits(json.dumps({"password": secret})) == ["airflow_database_password"]
     assert hits(yaml.safe_dump({"password": secret}, width=1000)) == ["airflow_database_password"]
     assert hits("nothing") == []
+    if "airflow_oauth_client_secrets" in topology.secret_names():
+        assert hits(f"x {topology.variables()['airflow_oauth_client_secrets']['google']} y") == ["airflow_oauth_client_secrets"]
 
 
 def test_environment_files_hold_what_the_matrix_says(host: Host) -> None:

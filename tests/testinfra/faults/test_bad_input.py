@@ -60,6 +60,22 @@ def extra(**variables: object) -> list[str]:
             {"airflow_wroker_concurrency": 4},
             'variable airflow_wroker_concurrency is not one of Airfield\'s. Did you mean "airflow_worker_concurrency"?',
         ),
+        (
+            {"airflow_authentication": {"type": "ldapp"}},
+            "variable airflow_authentication: value of type must be one of: database, ldap, oauth, got: ldapp",
+        ),
+        (
+            {"airflow_authentication": {"type": "ldap", "server": "ldap://store1:x", "search": "dc=x"}},
+            "variable airflow_authentication: bind_user is missing, type ldap needs it. Remedy",
+        ),
+        (
+            {"airflow_authentication": {"type": "ldap", "server": f"ldap://{NOBODY}", "search": "dc=x", "bind_user": "cn=x"}},
+            f"cannot reach the LDAP server: tried TCP {NOBODY}:389",
+        ),
+        (
+            {"airflow_authentication": {"type": "oauth", "providers": [{"name": "keycloak", "client_id": "x"}]}},
+            "provider keycloak lacks base_url",
+        ),
         ({"airflow_version": "3.1.0"}, "variable airflow_version: there is no lock for Airflow 3.1.0"),
         ({"airflow_admin_password": "admin"}, "secret airflow_admin_password is publicly known"),
         ({"airflow_jwt_secret": "short"}, "secret airflow_jwt_secret has 5 characters, at least 64 are needed"),

@@ -81,6 +81,8 @@ def test_good_host_has_no_problem(find_problems: Callable[..., list[str]]) -> No
         ({"airflow_broker_password": "tooshort"}, {}, {}, "secret airflow_broker_password has 8 characters"),
         ({"airflow_broker_password": "another horse"}, {}, {}, "secret airflow_broker_password differs from that of web1"),
         ({}, {}, {"secrets": {"airflow_jwt_secret": "jwt"}}, "secret airflow_jwt_secret is missing"),
+        ({"airflow_authentication": {"type": "saml"}}, {}, {}, "variable airflow_authentication: value of type"),
+        ({"airflow_authentication": {"type": "oauth"}}, {}, {}, "variable airflow_authentication: providers is missing"),
         ({}, {}, {"version": "2.0.0"}, "variable airflow_version: there is no lock"),
         ({}, {}, {"topology": ["group x is empty."]}, "group x is empty."),
         ({}, {}, {"options": {"core": {"parallel": 1}}}, "variable airflow_config: [core] parallel "),
@@ -121,6 +123,25 @@ def test_no_problem_holds_a_secret(find_problems: Callable[..., list[str]]) -> N
 def test_all_problems_are_found_in_one_run(find_problems: Callable[..., list[str]]) -> None:
     found = find_problems({"airflow_uidd": 1, "airflow_uid": "many"}, topology=["group x is empty."], memory_mb=5000)
     assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    "authentication", ["ldap", {"type": "oauth", "providers": "google"}, {"type": "oauth", "providers": [{}]}]
+)
+def test_login_of_a_wrong_type_is_told_as_such(find_problems: Callable[..., list[str]], authentication: Any) -> None:
+    found = find_problems({"airflow_authentication": authentication})
+    assert found
+    assert all("see `ansible-doc -t role`" in problem for problem in found)
+
+
+def test_login_may_use_the_inventorys_roles_and_needs_its_secrets(find_problems: Callable[..., list[str]]) -> None:
+    provider = {"name": "google", "client_id": "x", "allowed": ["example.org"], "roles_mapping": {"example.org": ["Analyst"]}}
+    variables = {"airflow_authentication": {"type": "oauth", "providers": [provider]}}
+    role, secret = find_problems(variables)
+    assert "names role Analyst, which is unknown" in role
+    assert secret.startswith("secret airflow_oauth_client_secrets.google is missing")
+    given = {"airflow_oauth_client_secrets": {"google": PASSWORD}}
+    assert find_problems({**variables, **given}) == [role]
 
 
 def test_missing_argument_is_named(make_action: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -22,6 +23,11 @@ def test_quoted_text_survives_a_url(text: str) -> None:
 
 def test_tilde_is_quoted_since_airflow_would_expand_it() -> None:
     assert FILTERS["url_quote"]("~a") == "%7Ea"
+
+
+@pytest.mark.parametrize("value", [*NASTY, 5, True, None, ["a", {"b": False}], {"a" * 80: "b" * 80, "c": ["d" * 80]}])
+def test_python_reads_a_literal_back(value: Any) -> None:
+    assert ast.literal_eval(FILTERS["python_literal"](value)) == value
 
 
 def test_number_is_quoted_as_its_text() -> None:

@@ -115,7 +115,8 @@ def test_build_is_under_the_lock_and_uv_is_pinned_by_hash(
 ) -> None:
     run_module(airflow_release, **task)
     (install,) = [line for line in builder.commands.lines if "uv pip install" in line]
-    assert install.endswith(f" --constraint {task['lock']} apache-airflow[celery]==3.3.2")
+    lock = task["lock"]
+    assert install.endswith(f" --constraint {lock} --build-constraint {lock} apache-airflow[celery]==3.3.2")
     (pip,) = [line for line in builder.commands.lines if "-m pip " in line]
     assert "--require-hashes" in pip
     assert builder.pin.strip() == PIN

@@ -309,6 +309,57 @@ def test_arguments_that_do_not_fit_are_named(run_module: RunModule, host: Host, 
     assert host.changes == []
 
 
+# Checks of the files ---------------------------------------------------------------------------------------------------
+
+CHECKED = {"path": "/etc/a.conf", "content": "a = 3\n", "validate": ["check", "--strict"]}
+
+
+def test_file_is_checked_before_the_process_gets_it(run_module: RunModule, host: Host, commands: Any) -> None:
+    run(run_module)
+    commands.answer = lambda words: "" if words[0] == "check" else host.answer(words)
+    assert run(run_module, files=[CHECKED])["started"]
+    assert commands.inputs[commands.lines.index("check --strict")] == "a = 3\n"
+    commands.lines.clear()
+    assert not run(run_module, files=[CHECKED])["changed"]
+    assert "check --strict" not in commands.lines
+    # A file that is as before is tried with a new release, too.
+    assert run(run_module, files=[CHECKED], inputs={"release": "3.3.2-b"})["started"]
+    assert "check --strict" in commands.lines
+
+
+def test_how_a_file_is_checked_is_no_reason_to_restart(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    assert not run(run_module, files=[{**TASK["files"][0], "validate": ["check"]}])["changed"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_file_that_would_not_do_changes_nothing(
+    run_module: RunModule, host: Host, commands: Any, tree: Tree, check: bool
+) -> None:
+    run(run_module)
+    before = tree(host.root)
+    host.changes.clear()
+    commands.answer = lambda words: (1, "", "line 1: no\n") if words[0] == "check" else host.answer(words)
+    result = run(run_module, check=check, files=[CHECKED], environment={"CONN": "another-password"})
+    assert result["failed"]
+    assert result["msg"] == "airflow-triggerer.service was left as it is, since /etc/a.conf would not do: line 1: no"
+    assert tree(host.root) == before
+    assert host.changes == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_check_mode_leaves_out_a_check_that_is_not_there_yet(
+    run_module: RunModule, host: Host, commands: Any, there: bool
+) -> None:
+    run(run_module)
+    if there:
+        host.path("/opt/check").parent.mkdir(parents=True)
+        host.path("/opt/check").touch()
+    commands.answer = lambda words: (1, "", "no") if words[0] == "run" else host.answer(words)
+    result = run(run_module, check=True, files=[{**CHECKED, "validate": ["run", "/opt/check"]}])
+    assert result.get("failed", False) is there
+
+
 # Sockets ---------------------------------------------------------------------------------------------------------------
 
 WITH_SOCKET: dict[str, Any] = {"socket": "[Socket]\nListenStream=8333\n"}
