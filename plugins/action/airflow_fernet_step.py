@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
         if not step:
             return result
         after = ",".join(take_step(step, keys))
-        text = self._replace(path, value, after)
+        text = self._replace(path, keys, after)
         if not text:
             result["by_hand"] = (
                 f'{NAME} is not kept as a plain line of {path}, so it is yours to change. Set it to "{BY_HAND[step]}. '
@@ -73,13 +73,16 @@ class ActionModule(ActionBase):
         result.update(changed=True, value=after)
         return result
 
-    def _replace(self, path: Path, before: str, after: str) -> str:
+    def _replace(self, path: Path, keys: list[str], after: str) -> str:
         """The file's text with the value after the step; empty where the value before is not from there."""
         text = secrets_file.read(self._loader, path)
         # What the command line sets would still be there after the file was changed.
         if NAME in load_extra_vars(self._loader) or NAME not in text:
             return ""
-        if (self._loader.load(text, file_name=str(path), show_content=False) or {}).get(NAME) != before:
+        value = str((self._loader.load(text, file_name=str(path), show_content=False) or {}).get(NAME, ""))
+        present = [key.strip() for key in value.split(",")]
+        # In check mode the file is still where the rotation begins, and that key stays one of them to the end.
+        if present != keys and not (self._task.check_mode and present[0] in keys):
             return ""
         try:
             return secrets_file.replace_value(text, NAME, after)

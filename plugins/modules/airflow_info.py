@@ -166,8 +166,8 @@ distribution:
   type: dict
   sample: {id: debian, version: "12"}
 fernet_keys:
-  description: SHA-256 of each Fernet key with which each component here, and the command line (C(cli)), was started, the one that
-    encrypts first; an empty list for a process that was started from something else than what is on the disk.
+  description: SHA-256 of each Fernet key with which each component here, and the command line (C(cli)), was started, first of
+    the one that encrypts; an empty list for a process that was started from something else than what is on the disk.
   returned: always
   type: dict
   sample: {cli: [9f86d081884c...], scheduler: []}

@@ -62,6 +62,9 @@ values:
 """
 
 import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -108,8 +111,17 @@ VALUES = (
         "update connection_test_request set extra = :after where id = :id and extra = :before",
     ),
 )
-# What changes meanwhile is encrypted with the first key already; more rounds mean that some component has another one.
+# What Airflow writes meanwhile is encrypted with the first key; more rounds mean that some process has another one.
 ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value to encrypt anew: what it belongs to, the statement that replaces it, and the statement's parameters."""
+
+    kind: str
+    statement: str
+    values: dict[str, Any]
 
 
 def reencrypt(keys: list[str], write: bool) -> dict[str, Any]:
@@ -118,37 +130,46 @@ def reencrypt(keys: list[str], write: bool) -> dict[str, Any]:
     Runs with the service's environment. Where a value cannot be decrypted, nothing is written.
     """
     import sqlalchemy
-    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-    first, every = Fernet(keys[0]), MultiFernet([Fernet(key) for key in keys])
     # Each statement for itself: no row stays locked, and what is done is done when this is killed.
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], isolation_level="AUTOCOMMIT")
     tables = set(sqlalchemy.inspect(engine).get_table_names())
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     with engine.connect() as connection:
-        for dummy in range(ROUNDS):
-            changes, unreadable = [], set()
-            for kind, table, select, update in VALUES:
-                for number, name, before in connection.execute(sqlalchemy.text(select)) if table in tables else ():
-                    try:
-                        first.decrypt(before)
-                    except InvalidToken:
-                        try:
-                            after = every.rotate(before).decode()
-                        except InvalidToken:
-                            unreadable.add(f"{kind} {name}")
-                        else:
-                            changes.append((kind, update, {"id": number, "before": before, "after": after}))
-            if not changes or unreadable or not write:
-                break
-            for kind, update, values in changes:
-                count = connection.execute(sqlalchemy.text(update), values).rowcount
-                counts[kind] = counts.get(kind, 0) + count
+
+        def execute(statement: str, **values: Any) -> Any:
+            return connection.execute(sqlalchemy.text(statement), values)
+
+        changes, unreadable = find_changes(keys, tables, execute)
         if not write:
-            for kind, *dummy in changes:
-                counts[kind] = counts.get(kind, 0) + 1
+            counts.update(change.kind for change in changes)
             changes = []
-    return {"values": counts, "unreadable": sorted(unreadable), "left": len(changes)}
+        rounds = 0
+        while changes and not unreadable and rounds < ROUNDS:
+            for change in changes:
+                counts[change.kind] += execute(change.statement, **change.values).rowcount
+            changes, unreadable = find_changes(keys, tables, execute)
+            rounds += 1
+    return {"values": +counts, "unreadable": unreadable, "left": len(changes)}
+
+
+def find_changes(keys: list[str], tables: set[str], execute: Callable[[str], Any]) -> tuple[list[Change], list[str]]:
+    """What is encrypted with another key than the first, and names of what no key can decrypt."""
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+    first, every = Fernet(keys[0]), MultiFernet([Fernet(key) for key in keys])
+    changes, unreadable = [], set()
+    for kind, table, select, update in VALUES:
+        for number, name, before in execute(select) if table in tables else ():
+            try:
+                first.decrypt(before)
+            except InvalidToken:
+                try:
+                    after = every.rotate(before).decode()
+                    changes.append(Change(kind, update, {"id": number, "before": before, "after": after}))
+                except InvalidToken:
+                    unreadable.add(f"{kind} {name}")
+    return changes, sorted(unreadable)
 
 
 def main() -> None:
@@ -170,8 +191,8 @@ def main() -> None:
     values = result["values"]
     if result["unreadable"]:
         module.fail_json(
-            msg="No key of airflow_fernet_key decrypts {}, so Airflow cannot read it either. Nothing was changed. Remedy: set or "
-            "delete it, or add the key that has encrypted it at the end of airflow_fernet_key; then run this again.".format(
+            msg="No key of airflow_fernet_key decrypts {}, so Airflow cannot read it either. It was not changed. Remedy: set "
+            "or delete it, or add the key that has encrypted it at the end of airflow_fernet_key; then run this again.".format(
                 ", ".join(result["unreadable"])
             ),
             values=values,

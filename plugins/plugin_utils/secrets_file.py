@@ -64,7 +64,8 @@ def replace_value(text: str, name: str, value: str) -> str:
         raise ValueError(f"{name} stands {len(places)} times")
     key, node = places[0]
     plain = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str" and node.style in (None, "'", '"')
-    between = text[key.end_mark.index : node.start_mark.index]
-    if not plain or between.strip() != ":":
+    # An alias has its text elsewhere, and an anchor is what others refer to.
+    between = text[key.end_mark.index : node.start_mark.index].strip()
+    if not plain or between != ":" or text[node.start_mark.index] == "&":
         raise ValueError(f"{name} is not a plain text")
     return text[: node.start_mark.index] + "'" + value.replace("'", "''") + "'" + text[node.end_mark.index :]

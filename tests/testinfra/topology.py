@@ -34,10 +34,26 @@ Connect = Callable[[str], Host]
 Addition = Callable[..., Path]
 
 
+def environment() -> dict[str, str]:
+    """The environment of one of Ansible's commands as its user has it, and not molecule, whose settings are others."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
+
+
 def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's commands in the clone, as its user would and not as molecule, whose settings are others."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
-    return subprocess.run(command, check=check, capture_output=True, text=True, cwd=ROOT, env=environment)
+    """Run one of Ansible's commands in the clone."""
+    return subprocess.run(command, check=check, capture_output=True, text=True, cwd=ROOT, env=environment())
+
+
+def kill_at(number: int, *command: str) -> str:
+    """Kill a run of a playbook when it begins its n-th task; returns the task's name."""
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        tasks = (line for line in process.stdout if line.startswith("TASK ["))
+        for count, line in enumerate(tasks, 1):
+            if count == number:
+                process.kill()
+                return line.split("[")[1].split("]")[0]
+    raise AssertionError(f"the run had ended before its task {number}")
 
 
 @functools.cache
