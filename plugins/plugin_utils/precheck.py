@@ -99,8 +99,8 @@ def abandoned_fernet_key(values: Mapping[str, Any], running: Mapping[str, list[s
     return [
         f"secret airflow_fernet_key lacks the key with which this host encrypts (/etc/airflow/{holders[0]}.env): connections "
         f"and variables would become unreadable. Remedy: use the present secrets file, in which another controller may have "
-        f'rotated the key; or put that key behind the new one, as "new,old". If nothing encrypted is needed any more, remove '
-        f"/etc/airflow/*.env from this host."
+        f'rotated the key; or put that key behind the new one, as "new,old". If this host was away during a rotation, or '
+        f"nothing encrypted is needed any more, remove /etc/airflow/*.env from it."
     ]
 
 
