@@ -69,6 +69,7 @@ class ActionModule(ActionBase):
         problems += precheck.unequal_secrets(
             values, self._secrets_of(given["reference"], given["secrets"], task_vars), given["secrets"], given["reference"]
         )
+        problems += precheck.abandoned_fernet_key(values, facts["fernet_keys"])
         problems += precheck.misplaced_options(given["options"], given["variables"])
         if given["version"] in given["versions"]:
             declared = json.loads(Path(given["catalogue_file"]).read_text(encoding="utf-8"))

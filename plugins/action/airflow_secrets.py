@@ -5,19 +5,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible.errors import AnsibleActionFail
-from ansible.parsing.vault import VaultLib, match_encrypt_secret
 from ansible.plugins.action import ActionBase
-from ansible_collections.airfield.metal.plugins.plugin_utils import secrets
+from ansible_collections.airfield.metal.plugins.plugin_utils import secrets, secrets_file
 
-HEADER = "---\n# Made by Airfield; a run adds what is missing and never changes or removes a line.\n"
+HEADER = "---\n# Made by Airfield; a run adds what is missing, and only a rotation of the Fernet key changes a line.\n"
 
 
 def render(text: str, generated: dict[str, str]) -> str:
@@ -25,19 +22,6 @@ def render(text: str, generated: dict[str, str]) -> str:
     if text and not text.endswith("\n"):
         text += "\n"
     return (text or HEADER) + yaml.safe_dump(generated, default_flow_style=False)
-
-
-def write_private(path: Path, content: str) -> None:
-    """Put a file in place in one step, readable by its owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".airfield-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 class ActionModule(ActionBase):
@@ -65,7 +49,7 @@ class ActionModule(ActionBase):
                     f"{path} was not written: beside a folder {path.parent.name}/ Ansible does not read {sibling}. "
                     f"Remedy: move {sibling} to {path.parent}/main.yml, or set airflow_secrets_file."
                 )
-        text = self._loader.get_text_file_contents(str(path)) if path.exists() else ""
+        text = secrets_file.read(self._loader, path)
         for name in generated:
             if re.search(rf"^{name}\s*:", text, re.MULTILINE):
                 raise AnsibleActionFail(
@@ -73,9 +57,4 @@ class ActionModule(ActionBase):
                     f"would make what the first one encrypted unreadable. Remedy: set airflow_secrets_file to a file in "
                     f"group_vars/all of this inventory, and move the secrets there."
                 )
-        content = render(text, generated)
-        vault_secrets = self._loader._vault.secrets
-        if vault_secrets:
-            vault_id, secret = match_encrypt_secret(vault_secrets)
-            content = VaultLib(vault_secrets).encrypt(content, secret, vault_id).decode() + "\n"
-        write_private(path, content)
+        secrets_file.write(self._loader, path, render(text, generated))

@@ -181,6 +181,12 @@ distribution:
   returned: always
   type: dict
   sample: {id: debian, version: "12"}
+fernet_keys:
+  description: SHA-256 of each Fernet key with which each component here, and the command line (C(cli)), was started, first of
+    the one that encrypts; an empty list for a process that was started from something else than what is on the disk.
+  returned: always
+  type: dict
+  sample: {cli: [9f86d081884c...], scheduler: []}
 hostname:
   description: Name that Airflow's processes on this host go by.
   returned: always
@@ -250,6 +256,7 @@ unresolvable:
 
 import glob
 import grp
+import hashlib
 import json
 import os
 import platform
@@ -392,6 +399,21 @@ def worker_queues(path: str = "/var/lib/airfield/worker-queues.env") -> list[str
     return [queue for queue in queues.split(",") if queue]
 
 
+def fernet_keys(
+    environments: str = "/etc/airflow", written: str = "/var/lib/airfield", running: str = "/run/airfield"
+) -> dict[str, list[str]]:
+    """Hashes of the keys that each holder has, as far as its process was started from the present files (airflow_service)."""
+    found = {}
+    for path in sorted(glob.glob(environments + "/*.env")):
+        keys = environment_file.parse(read_text(path)).get("AIRFLOW__CORE__FERNET_KEY")
+        if keys is not None:
+            name = os.path.basename(path)[: -len(".env")]
+            marks = [read_text(f"{folder}/airflow-{name}.fingerprint") for folder in (written, running)]
+            hashes = [hashlib.sha256(key.strip().encode()).hexdigest() for key in keys.split(",")]
+            found[name] = hashes if marks[0] == marks[1] else []
+    return found
+
+
 def service_states(module: AnsibleModule, patterns: list[str]) -> dict[str, str]:
     """Active state of the loaded services that match."""
     if not patterns:
@@ -485,6 +507,7 @@ def main() -> None:
         "dags": delivered(os.path.join(base, "dags")),
         "disks": {path: free_mb(path) for path in params["paths"]},
         "distribution": distribution(),
+        "fernet_keys": fernet_keys(),
         "hostname": airflow_hostname(),
         "links": {path: link_target(path) for path in params["links"]},
         "memory_mb": memory_mb(),

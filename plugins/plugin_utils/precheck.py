@@ -9,6 +9,7 @@ them ever holds the value of a secret.
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -85,6 +86,24 @@ def unequal_secrets(mine: Mapping[str, Any], others: Mapping[str, Any], names: I
         f"host_vars or a smaller group."
         for name in sorted(names)
         if name in mine and name in others and mine[name] != others[name]
+    ]
+
+
+def abandoned_fernet_key(values: Mapping[str, Any], running: Mapping[str, list[str]]) -> list[str]:
+    """A Fernet key that is in use on the host and that the inventory no longer has."""
+    value = values.get("airflow_fernet_key", "")
+    if value and secrets.problem("fernet", value):
+        return []  # told by unfit_secrets
+    given = [hashlib.sha256(key.strip().encode()).hexdigest() for key in value.split(",")]
+    # The first of the keys is the one that encrypts.
+    holders = [holder for holder, keys in sorted(running.items()) if keys and keys[0] not in given]
+    if not holders:
+        return []
+    return [
+        f"secret airflow_fernet_key lacks the key with which this host encrypts (/etc/airflow/{holders[0]}.env): connections "
+        f"and variables would become unreadable. Remedy: use the present secrets file, in which another controller may have "
+        f'rotated the key; or put that key behind the new one, as "new,old". If this host was away during a rotation, or '
+        f"nothing encrypted is needed any more, remove /etc/airflow/*.env from it."
     ]
 
 

@@ -30,13 +30,33 @@ Connect = Callable[[str], Host]
 Addition = Callable[..., Path]
 
 
+def environment() -> dict[str, str]:
+    """The environment of one of Ansible's commands as its user has it, and not molecule, whose settings are others."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
+
+
+def with_dags(command: tuple[str, ...]) -> tuple[str, ...]:
+    """A playbook delivers the test DAGs, whatever the inventory has."""
+    if command[0] != "ansible-playbook":
+        return command
+    return (command[0], "--extra-vars", f"airflow_dags_source={DAGS}", *command[1:])
+
+
 def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's commands in the clone, as its user would and not as molecule, whose settings are others."""
-    if command[0] == "ansible-playbook":
-        # The test DAGs, whatever the inventory has.
-        command = (command[0], "--extra-vars", f"airflow_dags_source={DAGS}", *command[1:])
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
-    return subprocess.run(command, check=check, capture_output=True, text=True, cwd=ROOT, env=environment)
+    """Run one of Ansible's commands in the clone."""
+    return subprocess.run(with_dags(command), check=check, capture_output=True, text=True, cwd=ROOT, env=environment())
+
+
+def kill_at(number: int, *command: str) -> str:
+    """Kill a run of a playbook when it begins its n-th task; returns the task's name."""
+    with subprocess.Popen(with_dags(command), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        tasks = (line for line in process.stdout if line.startswith("TASK ["))
+        for count, line in enumerate(tasks, 1):
+            if count == number:
+                process.kill()
+                return line.split("[")[1].split("]")[0]
+    raise AssertionError(f"the run had ended before its task {number}")
 
 
 @functools.cache

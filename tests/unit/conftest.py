@@ -8,7 +8,6 @@ import json
 import os
 import pwd
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
@@ -18,9 +17,6 @@ from typing import Any
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
-
-# The collection has its full name here too, by the link that Ansible also uses.
-sys.path.insert(0, str(Path(__file__).parents[2] / ".collections"))
 
 
 @pytest.fixture(autouse=True)

@@ -80,6 +80,8 @@ def extra(**variables: object) -> list[str]:
         ({"airflow_admin_password": "admin"}, "secret airflow_admin_password is publicly known"),
         ({"airflow_jwt_secret": "short"}, "secret airflow_jwt_secret has 5 characters, at least 64 are needed"),
         ({"airflow_fernet_key": "x" * 44}, "secret airflow_fernet_key is not a Fernet key"),
+        ({"airflow_fernet_key": "A" * 43 + "=,short"}, "secret airflow_fernet_key is not a Fernet key"),
+        ({"airflow_fernet_key": "A" * 43 + "="}, "secret airflow_fernet_key lacks the key with which this host encrypts"),
         ({"airflow_broker_password": ""}, "secret airflow_broker_password is empty"),
         ({"airflow_minimum_free_mb": 99999999}, "99999999 MB are needed"),
         ({"airflow_worker_concurrency": 100000}, "MB of memory, its components need"),

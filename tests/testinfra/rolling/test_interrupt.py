@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -26,19 +25,6 @@ def change(*arguments: str) -> str:
     return run.stdout
 
 
-def kill_at(number: int, *arguments: str) -> str:
-    """Kill a run when it begins its n-th task; returns the task's name."""
-    command = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "site.yml", *arguments]
-    with subprocess.Popen(command, cwd=topology.ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        tasks = (line for line in process.stdout if line.startswith("TASK ["))
-        for count, line in enumerate(tasks, 1):
-            if count == number:
-                process.kill()
-                return line.split("[")[1].split("]")[0]
-    raise AssertionError(f"the run had ended before its task {number}")
-
-
 @pytest.fixture
 def window() -> Iterator[range]:
     """Numbers of the change's tasks, from the first one that changes anything: before it there is nothing to heal."""
@@ -55,7 +41,8 @@ def test_killed_change_is_healed_by_the_next_run(window: range, load: Load, judg
         arguments, concurrency = CHANGES[turn % 2]
         load = replace(load, expected=set())
         load.add(short=60, long=4)
-        task = kill_at(number, *arguments)
+        command = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "site.yml", *arguments]
+        task = topology.kill_at(number, *command)
         run = load.during("site.yml", *arguments)
         assert run.returncode == 0, run.stdout[-3000:]
         assert set(re.findall(r"(?:failed|unreachable)=(\d+)", run.stdout)) == {"0"}

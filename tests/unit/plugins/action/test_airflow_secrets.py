@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,16 +111,3 @@ def test_ansible_reads_no_file_beside_a_folder_of_its_name(tmp_path: Path) -> No
     (tmp_path / "all/secrets.yml").write_text("a: 1\n")
     (tmp_path / "all.yml").write_text("b: 2\n")
     assert DataLoader().find_vars_files(str(tmp_path), "all") == [str(tmp_path / "all/secrets.yml")]
-
-
-def test_failed_write_leaves_the_old_file_and_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path.parent.mkdir(parents=True)
-    path.write_text(OLD)
-
-    def fail(*args: Any) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        airflow_secrets.write_private(path, "new")
-    assert [(entry.name, entry.read_text()) for entry in path.parent.iterdir()] == [(path.name, OLD)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import io
 import json
 import os
@@ -185,11 +186,36 @@ def test_folder_that_is_filled_by_hand_is_no_revision(tmp_path: Path) -> None:
     assert airflow_info.delivered(str(tmp_path)) == airflow_info.delivered("/nonexistent") == nothing
 
 
+def test_keys_of_each_holder_are_told_as_hashes(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("environments", "written", "running")}
+    for folder in folders.values():
+        folder.mkdir()
+    for name, keys in {"cli": "a", "scheduler": "b, a", "triggerer": "b", "worker": None, "api-server": "b"}.items():
+        text = "" if keys is None else f'AIRFLOW__CORE__FERNET_KEY="{keys}"\n'
+        (folders["environments"] / f"{name}.env").write_text(f'A="1"\n{text}')
+    for where, name, mark in (
+        ("written", "scheduler", "1"),
+        ("running", "scheduler", "1"),
+        ("written", "triggerer", "2"),
+        ("running", "triggerer", "1"),  # not restarted since
+        ("written", "api-server", "1"),  # never started
+    ):
+        (folders[where] / f"airflow-{name}.fingerprint").write_text(mark)
+    a, b = (hashlib.sha256(key.encode()).hexdigest() for key in "ab")
+    found = airflow_info.fernet_keys(*map(str, folders.values()))
+    assert found == {"cli": [a], "scheduler": [b, a], "triggerer": [], "api-server": []}
+
+
+def test_host_without_components_has_no_keys(tmp_path: Path) -> None:
+    assert airflow_info.fernet_keys(*[str(tmp_path / "none")] * 3) == {}
+
+
 def test_host_is_described_and_nothing_changed(
     run_module: RunModule, commands: Any, tmp_path: Path, tree: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_info, "airflow_hostname", lambda: "worker1.example.org")
     monkeypatch.setattr(airflow_info, "worker_queues", lambda: ["default"])
+    monkeypatch.setattr(airflow_info, "fernet_keys", lambda: {"cli": ["a hash"]})
     for release in ("3.3.2-b", "3.3.2-a"):
         (tmp_path / "releases" / release).mkdir(parents=True)
         (tmp_path / "releases" / release / ".complete").touch()
@@ -207,6 +233,7 @@ def test_host_is_described_and_nothing_changed(
         assert result["disks"][str(tmp_path)] > 0
         assert (result["account"], result["services"], result["unanswered"], result["unresolvable"]) == ({}, {}, [], [])
         assert (result["hostname"], result["worker_queues"]) == ("worker1.example.org", ["default"])
+        assert result["fernet_keys"] == {"cli": ["a hash"]}
         assert result["cpus"] >= 1
         assert result["memory_mb"] > 100
         assert result["distribution"]["id"]

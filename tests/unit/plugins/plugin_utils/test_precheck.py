@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,46 @@ def test_secret_that_differs_between_hosts_is_named_without_its_value() -> None:
     assert problem.startswith("secret a differs from that of web1. Remedy: define it once for all hosts")
     assert STRONG not in problem
     assert OTHER not in problem
+
+
+FERNET, OTHER_FERNET = (base64.urlsafe_b64encode(text).decode() for text in (b"0123456789abcdef" * 2, b"fedcba9876543210" * 2))
+
+
+def hashes(*keys: str) -> list[str]:
+    return [hashlib.sha256(key.encode()).hexdigest() for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("value", "running"),
+    [
+        (FERNET, {}),
+        (FERNET, {"cli": hashes(FERNET)}),
+        (FERNET, {"cli": hashes(FERNET, OTHER_FERNET)}),
+        (f"{OTHER_FERNET}, {FERNET}", {"cli": hashes(FERNET), "scheduler": hashes(OTHER_FERNET, FERNET)}),
+        (f"{FERNET},{OTHER_FERNET},{FERNET}", {"cli": hashes(FERNET)}),
+        (OTHER_FERNET, {"scheduler": []}),  # not known
+        ("x" * 44, {"cli": hashes(FERNET)}),  # unfit, which another check tells
+        (5, {"cli": hashes(FERNET)}),
+    ],
+)
+def test_fernet_key_that_keeps_what_encrypts_now_is_accepted(value: Any, running: dict[str, list[str]]) -> None:
+    assert precheck.abandoned_fernet_key({"airflow_fernet_key": value}, running) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "running"),
+    [
+        ({}, {"cli": hashes(FERNET)}),
+        ({"airflow_fernet_key": OTHER_FERNET}, {"cli": hashes(FERNET), "scheduler": []}),
+        # The secrets file of somebody who has not seen the rotation.
+        ({"airflow_fernet_key": OTHER_FERNET}, {"cli": hashes(FERNET, OTHER_FERNET)}),
+    ],
+)
+def test_fernet_key_without_the_one_that_encrypts_now_is_named(values: dict[str, Any], running: dict[str, list[str]]) -> None:
+    (problem,) = precheck.abandoned_fernet_key(values, running)
+    assert problem.startswith("secret airflow_fernet_key lacks the key with which this host encrypts (/etc/airflow/cli.env)")
+    assert "Remedy: use the present secrets file" in problem
+    assert not any(key in problem for key in (FERNET, OTHER_FERNET, *hashes(FERNET, OTHER_FERNET)))
 
 
 def facts(**changes: Any) -> dict[str, Any]:
