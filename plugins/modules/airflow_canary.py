@@ -135,7 +135,7 @@ def run_canaries(queues: dict[str, str], timeout: int) -> dict[str, Any]:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     runs = {name: f"airfield__{stamp}__{name}" for name in queues}
     create_runs({run: queues[name] for name, run in runs.items()}, deadline)
-    queue_tasks(list(runs.values()))
+    queue_tasks(list(runs.values()), deadline)
     answers = watch_runs(runs, deadline)
     names = {name for answer in answers.values() if answer["report"] for name in answer["report"]["options"]}
     key = conf.get("api", "secret_key").encode()
@@ -184,7 +184,7 @@ def create_runs(queues: dict[str, str], deadline: float) -> None:
         time.sleep(1)
 
 
-def queue_tasks(runs: list[str]) -> None:
+def queue_tasks(runs: list[str], deadline: float) -> None:
     """Give the tasks of the runs to Airflow's executor."""
     from airflow.executors.executor_loader import ExecutorLoader
     from airflow.executors.workloads import ExecuteTask
@@ -196,7 +196,13 @@ def queue_tasks(runs: list[str]) -> None:
     with create_session() as session:
         for task in session.scalars(select(TaskInstance).where(TaskInstance.dag_id == DAG, TaskInstance.run_id.in_(runs))):
             executor.queue_workload(ExecuteTask.make(task, generator=executor.jwt_generator), session=session)
-        executor.trigger_tasks(len(runs))
+    send(executor, deadline)
+
+
+def send(executor: Any, deadline: float) -> None:
+    """Send all that the executor has; what took longer than [celery] operation_timeout it keeps for the next time."""
+    while executor.queued_tasks and time.monotonic() < deadline:
+        executor.trigger_tasks(len(executor.queued_tasks))
 
 
 def watch_runs(runs: dict[str, str], deadline: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,3 +180,29 @@ def test_failure_of_airflow_is_told_without_its_secrets(run: RunModule, airflow:
     assert result["failed"]
     assert result["msg"].startswith("No canary task could be started: bad URL ********. Remedy: ")
     assert "hunter2" not in json.dumps(result)
+
+
+class SlowExecutor:
+    """Gives up the first sendings, as Airflow's does after a second, and keeps what it has not sent."""
+
+    def __init__(self, failures: int) -> None:
+        self.queued_tasks, self.failures = {"one": 1, "two": 2}, failures
+
+    def trigger_tasks(self, slots: int) -> None:
+        assert slots == len(self.queued_tasks)
+        if self.failures:
+            self.failures -= 1
+        else:
+            self.queued_tasks.popitem()
+
+
+def test_message_that_took_too_long_is_sent_again() -> None:
+    executor = SlowExecutor(failures=2)
+    airflow_canary.send(executor, time.monotonic() + 60)
+    assert not executor.queued_tasks
+
+
+def test_sending_ends_with_the_time() -> None:
+    executor = SlowExecutor(failures=10**9)
+    airflow_canary.send(executor, time.monotonic() + 0.1)
+    assert len(executor.queued_tasks) == 2
