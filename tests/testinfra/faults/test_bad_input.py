@@ -54,6 +54,18 @@ def extra(**variables: object) -> list[str]:
             {"airflow_config": {"database": {"sql_alchemy_conn": "postgresql://x"}}},
             "[database] sql_alchemy_conn would reach every component. Remedy: set airflow_database_url instead.",
         ),
+        ({"airflow_dags_source": {"repository": ""}}, "variable airflow_dags_source has no repository. Remedy: "),
+        ({"airflow_resources_source": 5}, "variable airflow_resources_source is neither a text nor a mapping"),
+        (
+            {"airflow_config": {"dag_processor": {"dag_bundle_config_list": []}}},
+            "[dag_processor] dag_bundle_config_list would take the delivered DAGs away. Remedy, set airflow_dag_bundles",
+        ),
+        ({"airflow_dag_bundles": [{"name": "airfield"}]}, "variable airflow_dag_bundles has a name twice, or one of"),
+        ({"airflow_dag_bundles": [{"name": "a", "path": "/srv"}]}, "variable airflow_dag_bundles: airflow_dag_bundles.path"),
+        (
+            {"airflow_dag_bundles": [{"name": "a", "classpath": "airflow.providers.git.bundles.git.GitDagBundle"}]},
+            "Remedy, add git to airflow_extras",
+        ),
         ({"airflow_uid": "abc"}, "variable airflow_uid: argument 'airflow_uid' is of type"),
         ({"airflow_umask": 18}, "variable airflow_umask is 18, which is not four octal digits in quotes"),
         (
