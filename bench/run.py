@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure site.yml and add_workers.yml against doing the same by hand (floor.sh), all on fresh hosts of this machine.
+"""Measure site.yml, add_workers.yml and objects.yml against doing the same by hand, all on fresh hosts of this machine.
 
 CPU seconds are what counts: those of all processes on the hosts (the cgroup that the hosts' containers share) and those of
 everything started here (a cgroup of our own, SSH's background processes included). Wall seconds depend on what else runs.
@@ -194,6 +194,40 @@ def many_hosts(side: Side) -> Costs:
     return costs
 
 
+def many_objects(side: Side) -> Costs:
+    """What two hundred connections, variables, pools and users cost at once, and what a tenth of them by the command line."""
+
+    def names(count: int) -> list[str]:
+        return [f"bench{number}" for number in range(count)]
+
+    person = {"roles": ["Viewer"], "first_name": "a", "last_name": "b", "password": "only-for-the-bench"}
+    variables = {
+        "airflow_connections": [{"conn_id": name, "conn_type": "generic", "password": "p"} for name in names(80)],
+        "airflow_variables": [{"key": name, "value": "v"} for name in names(60)],
+        "airflow_pools": [{"name": name, "slots": 4} for name in names(40)],
+        "airflow_users": [{"username": name, "email": f"{name}@example.org", **person} for name in names(20)],
+    }
+    calls = (
+        [f"connections add call-{name} --conn-type generic --conn-password p" for name in names(8)]
+        + [f"variables set call-{name} v" for name in names(6)]
+        + [f"pools set call-{name} 4 d" for name in names(4)]
+        + [f"users create -u call-{name} -e {name}@example.com -r Viewer -f a -l b -p bench-only" for name in names(2)]
+    )
+    side.playbook(*INVENTORY, "site.yml")
+    side.settle()
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as inventory:
+        yaml.safe_dump({"all": {"vars": variables}}, inventory)
+        inventory.flush()
+        playbook = ["ansible-playbook", *INVENTORY, "-i", inventory.name, "playbooks/objects.yml"]
+        costs = {
+            "objects": side.measure("objects.yml, 200 objects", *playbook),
+            "objects noop": side.measure("objects.yml, 200 objects, nothing to do", *playbook),
+        }
+    ssh = ["ssh", "-F", side.directory / "ssh_config", "scheduler1"]
+    costs["calls"] = side.measure("20 calls of airflow", *ssh, "set -e; " + "; ".join(f"sudo airflow {call}" for call in calls))
+    return costs
+
+
 def floor_side(side: Side, way: str, environment: dict[str, str]) -> Costs:
     script = BENCH / "floor.sh"
     costs = {way: side.measure(f"floor, {way}", script, "cluster", way, **environment)}
@@ -246,6 +280,9 @@ TITLES = {
     "eight": "**d** `add_workers.yml`, eight workers at once",
     "one host": "**e** `site.yml --limit` to one host, nothing to do",
     "sixteen hosts": "**e** `site.yml`, nothing to do, sixteen hosts",
+    "objects": "**f** `objects.yml`, 200 new objects",
+    "objects noop": "**f** `objects.yml`, 200 objects, nothing to do",
+    "calls": "20 calls of `airflow`, one for each of a tenth of the objects",
 }
 # What is compared: title, value, the runs that it needs, budget.
 MEASURES: list[tuple[str, Callable[[Costs], float], list[str], float | None]] = [
@@ -286,6 +323,12 @@ MEASURES: list[tuple[str, Callable[[Costs], float], list[str], float | None]] = 
         ["one host", "sixteen hosts"],
         8,
     ),
+    (
+        "**f** CPU of 200 new objects, in percent of one call of `airflow` for each",
+        lambda c: 100 * c["objects"].cpu / (10 * c["calls"].cpu),
+        ["objects", "calls"],
+        2.5,
+    ),
 ]
 
 
@@ -315,9 +358,9 @@ def report(costs: Costs, yardsticks: list[str]) -> tuple[str, bool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=1, help="measure this often and take the least of each")
-    parser.add_argument("sides", nargs="*", help="ours, built, shipped (the floors), many (hosts); all unless given")
+    parser.add_argument("sides", nargs="*", help="ours, built, shipped (the floors), many (hosts), objects; all unless given")
     arguments = parser.parse_args()
-    if set(arguments.sides) - {"ours", "built", "shipped", "many"}:
+    if set(arguments.sides) - {"ours", "built", "shipped", "many", "objects"}:
         parser.error("no such side: " + " ".join(arguments.sides))
     repeat = arguments.repeat
 
@@ -337,6 +380,7 @@ def main() -> None:
             "built": lambda side: floor_side(side, "built", environment),
             "shipped": lambda side: floor_side(side, "shipped", environment),
             "many": many_hosts,
+            "objects": many_objects,
         }
         for number in range(repeat):
             costs: Costs = {}

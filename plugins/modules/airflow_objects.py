@@ -26,12 +26,11 @@ options:
     required: true
   purge:
     description:
-      - Kinds of which all objects that are not wanted are removed.
+      - Kinds of O(objects) of which all that are not wanted are removed.
       - Never removed are C(default_pool), the roles that Airflow brings (Admin, Op, User, Viewer, Public), and
         O(administrator).
     type: list
     elements: str
-    choices: [connections, pools, roles, users, variables]
     default: []
   administrator:
     description: The first administrator, made when there is no user at all.
@@ -99,7 +98,7 @@ changes:
   elements: dict
   contains:
     kind:
-      description: One of the choices of O(purge).
+      description: One of the kinds of O(objects).
       type: str
     name:
       description: The object's name.
@@ -451,7 +450,9 @@ class Users(Rows):
 
     def write(self, change: Change) -> None:
         if change.after is None:
-            self.session.delete(self.session.query(self.model).where(self.column == change.name).one())
+            row = self.session.query(self.model).where(self.column == change.name).one()
+            row.groups = []
+            self.session.delete(row)
             return
         row = self.row_of(change)
         for field in ("email", "first_name", "last_name", "active"):
@@ -576,7 +577,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "objects": {"type": "json", "required": True, "no_log": True},
-            "purge": {"type": "list", "elements": "str", "choices": objects.KINDS, "default": []},
+            "purge": {"type": "list", "elements": "str", "default": []},
             "administrator": {
                 "type": "dict",
                 "options": {
@@ -595,7 +596,7 @@ def main() -> None:
     )
     params = module.params
     given = json.loads(params["objects"])
-    unknown = sorted(set(given) - set(objects.KINDS))
+    unknown = sorted({*given, *params["purge"]} - set(objects.KINDS))
     if unknown:
         module.fail_json(msg=f"There are no objects of kind {', '.join(unknown)}, only {', '.join(objects.KINDS)}.")
     wanted, problems = objects.read_wanted(given)
@@ -611,12 +612,15 @@ def main() -> None:
     except RuntimeError as error:
         # A database's message tells what it was given.
         module.no_log_values.update(objects.secret_values(given))
-        module.fail_json(msg=f"Nothing was changed in the database: {error}. Remedy: see whether it answers.")
+        module.fail_json(msg=f"The objects could not be reconciled: {error}. Remedy: see whether the database answers.")
     refuse(module, result["problems"])
     if result["proofs"] or proofs:
         ensure_file(module, path, json.dumps(result["proofs"], indent=1, sort_keys=True) + "\n", mode="0600")
     changes = result["changes"]
-    diff = {side: yaml_dump(objects.as_document(changes, side)) if changes else "" for side in ("before", "after")}
+    diff = {
+        side: yaml_dump(objects.as_document(changes, side), allow_unicode=True, width=4096) if changes else ""
+        for side in ("before", "after")
+    }
     module.exit_json(
         changed=bool(changes),
         changes=[{name: change[name] for name in ("kind", "name", "action", "fields")} for change in changes],

@@ -102,8 +102,9 @@ def test_what_is_wrong_is_refused_before_airflow_starts(run: RunModule, airflow:
     assert airflow.calls == []
 
 
-def test_unknown_kind_is_refused(run: RunModule) -> None:
-    assert run({"pool": []})["msg"].startswith("There are no objects of kind pool, only connections, pools, ")
+@pytest.mark.parametrize(("given", "purge"), [({"pool": []}, []), ({}, ["pool"])])
+def test_unknown_kind_is_refused(run: RunModule, given: dict[str, Any], purge: list[str]) -> None:
+    assert run(given, purge=purge)["msg"].startswith("There are no objects of kind pool, only connections, pools, ")
 
 
 def test_what_airflow_refuses_is_told(run: RunModule, airflow: SimpleNamespace) -> None:
@@ -118,7 +119,7 @@ def test_failure_of_airflow_is_told_without_secrets(run: RunModule, airflow: Sim
     airflow.answer = f"insert of {SECRET} into {URL} failed"
     result = run(administrator=ADMINISTRATOR)
     assert result["failed"]
-    assert result["msg"].startswith("Nothing was changed in the database: insert of ******** into ******** failed. Remedy: ")
+    assert result["msg"].startswith("The objects could not be reconciled: insert of ******** into ******** failed. Remedy: ")
 
 
 # Passwords -------------------------------------------------------------------------------------------------------------
