@@ -71,7 +71,7 @@ MEMBERSHIPS = {
 def kind_of(authentication: Any) -> str:
     """The type; database where it is none that exists, which the precheck refuses."""
     kind = authentication.get("type") if isinstance(authentication, Mapping) else None
-    return kind if kind in FIELDS else "database"
+    return kind if isinstance(kind, str) and kind in FIELDS else "database"
 
 
 def find_problems(authentication: Mapping[str, Any], client_secrets: Any, roles: Any) -> list[str]:

@@ -77,7 +77,7 @@ def apply(tmp_path_factory: pytest.TempPathFactory) -> Apply:
     return apply
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def with_ldap(apply: Apply, server: directory.Directory, web: Host, connect: topology.Connect) -> Iterator[None]:
     """The cluster asks the directory; afterwards it is as it was before, without the people."""
     certificate = server.host.check_output(f"cat {directory.FOLDER}/certificate.pem")
@@ -203,7 +203,7 @@ class TestLdap:
         assert "changed: [" not in run.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def with_oauth(apply: Apply) -> Iterator[None]:
     try:
         run = apply("--diff", airflow_authentication=OAUTH)
@@ -260,7 +260,7 @@ class TestOauth:
 
 
 def test_database_is_asked_again_afterwards(web: Host) -> None:
-    """Runs last: both ways have been taken back."""
+    """After the classes above, whose fixtures take back what they have changed."""
     assert "AUTH_TYPE = AUTH_DB\n" in web.file(CONFIGURATION).content_string
     assert "AIRFIELD_" not in web.file("/etc/airflow/api-server.env").content_string
     session = directory.fill_in_form(ADMIN, topology.variables()["airflow_admin_password"])

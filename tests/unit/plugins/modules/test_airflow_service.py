@@ -358,6 +358,8 @@ def test_check_mode_leaves_out_a_check_that_is_not_there_yet(
     commands.answer = lambda words: (1, "", "no") if words[0] == "run" else host.answer(words)
     result = run(run_module, check=True, files=[{**CHECKED, "validate": ["run", "/opt/check"]}])
     assert result.get("failed", False) is there
+    # A run insists on it.
+    assert run(run_module, files=[{**CHECKED, "validate": ["run", "/opt/check"]}])["failed"]
 
 
 # Sockets ---------------------------------------------------------------------------------------------------------------

@@ -131,7 +131,14 @@ def test_client_secret_must_be_there_and_fit(given: Any, problem: str) -> None:
 
 @pytest.mark.parametrize(
     ("authentication", "kind"),
-    [("ldap", "database"), ({}, "database"), ({"type": "saml"}, "database"), (LDAP, "ldap"), (OAUTH, "oauth")],
+    [
+        ("ldap", "database"),
+        ({}, "database"),
+        ({"type": "saml"}, "database"),
+        ({"type": []}, "database"),
+        (LDAP, "ldap"),
+        (OAUTH, "oauth"),
+    ],
 )
 def test_what_the_precheck_refuses_counts_as_database_until_then(authentication: Any, kind: str) -> None:
     assert login.kind_of(authentication) == kind
