@@ -15,7 +15,9 @@ from ansible_collections.airfield.metal.plugins.modules import airflow_reencrypt
 from cryptography.fernet import Fernet, InvalidToken
 
 RunModule = Callable[..., dict[str, Any]]
-NEW, OLD, OTHER = (Fernet.generate_key().decode() for _ in range(3))
+NEW = Fernet.generate_key().decode()
+OLD = Fernet.generate_key().decode()
+OTHER = Fernet.generate_key().decode()
 URL = "postgresql://airflow:hunter2@db1/airflow"
 SCHEMA = """
 create table connection (id integer primary key, conn_id text, password text, is_encrypted boolean, extra text,
