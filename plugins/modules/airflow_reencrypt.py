@@ -55,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 values:
-  description: Number of values that were (in check mode, would be) encrypted anew, by what they belong to.
+  description: Number of values that were (in check mode, would be) encrypted anew, by table.
   returned: always
   type: dict
   sample: {connection: 4, variable: 2}
@@ -70,23 +70,20 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
 
-# What a value belongs to and its table, the values with number and name, and how one is replaced. Those are the columns of
-# Airflow's models with a method rotate_fernet_key (3.3.2); tests/testinfra/faults/test_fernet.py compares the two.
+# Table, its values with number and name, and how one is replaced. Those are the columns of Airflow's models with a method
+# rotate_fernet_key (3.3.2); tests/testinfra/faults/test_fernet.py compares the two.
 VALUES = (
     (
-        "connection",
         "connection",
         "select id, conn_id, password from connection where is_encrypted and password <> ''",
         "update connection set password = :after where id = :id and password = :before",
     ),
     (
         "connection",
-        "connection",
         "select id, conn_id, extra from connection where is_extra_encrypted and extra <> ''",
         "update connection set extra = :after where id = :id and extra = :before",
     ),
     (
-        "variable",
         "variable",
         'select id, "key", val from variable where is_encrypted and val is not null',
         "update variable set val = :after where id = :id and val = :before",
@@ -94,18 +91,15 @@ VALUES = (
     (
         # A deferred task's are plain JSON, those of others are encrypted.
         "trigger",
-        "trigger",
         "select id, classpath, kwargs from \"trigger\" where kwargs not like '{%'",
         'update "trigger" set kwargs = :after where id = :id and kwargs = :before',
     ),
     (
-        "test of connection",
         "connection_test_request",
         "select id, connection_id, password from connection_test_request where is_encrypted and password <> ''",
         "update connection_test_request set password = :after where id = :id and password = :before",
     ),
     (
-        "test of connection",
         "connection_test_request",
         "select id, connection_id, extra from connection_test_request where is_extra_encrypted and extra <> ''",
         "update connection_test_request set extra = :after where id = :id and extra = :before",
@@ -117,9 +111,9 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class Change:
-    """A value to encrypt anew: what it belongs to, the statement that replaces it, and the statement's parameters."""
+    """A value to encrypt anew: its table, the statement that replaces it, and the statement's parameters."""
 
-    kind: str
+    table: str
     statement: str
     values: dict[str, Any]
 
@@ -142,12 +136,12 @@ def reencrypt(keys: list[str], write: bool) -> dict[str, Any]:
 
         changes, unreadable = find_changes(keys, tables, execute)
         if not write:
-            counts.update(change.kind for change in changes)
+            counts.update(change.table for change in changes)
             changes = []
         rounds = 0
         while changes and not unreadable and rounds < ROUNDS:
             for change in changes:
-                counts[change.kind] += execute(change.statement, **change.values).rowcount
+                counts[change.table] += execute(change.statement, **change.values).rowcount
             changes, unreadable = find_changes(keys, tables, execute)
             rounds += 1
     return {"values": +counts, "unreadable": unreadable, "left": len(changes)}
@@ -159,16 +153,16 @@ def find_changes(keys: list[str], tables: set[str], execute: Callable[[str], Any
 
     first, every = Fernet(keys[0]), MultiFernet([Fernet(key) for key in keys])
     changes, unreadable = [], set()
-    for kind, table, select, update in VALUES:
+    for table, select, update in VALUES:
         for number, name, before in execute(select) if table in tables else ():
             try:
                 first.decrypt(before)
             except InvalidToken:
                 try:
                     after = every.rotate(before).decode()
-                    changes.append(Change(kind, update, {"id": number, "before": before, "after": after}))
+                    changes.append(Change(table, update, {"id": number, "before": before, "after": after}))
                 except InvalidToken:
-                    unreadable.add(f"{kind} {name}")
+                    unreadable.add(f"{table} {name}")
     return changes, sorted(unreadable)
 
 
