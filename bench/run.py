@@ -223,7 +223,7 @@ def many_objects(side: Side) -> Costs:
             "objects": side.measure("objects.yml, 200 objects", *playbook),
             "objects noop": side.measure("objects.yml, 200 objects, nothing to do", *playbook),
         }
-    ssh = ["ssh", "-F", side.directory / "ssh_config", "scheduler1"]
+    ssh: list[str | Path] = ["ssh", "-F", side.directory / "ssh_config", "scheduler1"]
     costs["calls"] = side.measure("20 calls of airflow", *ssh, "set -e; " + "; ".join(f"sudo airflow {call}" for call in calls))
     return costs
 
