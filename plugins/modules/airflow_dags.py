@@ -146,6 +146,7 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.validation import check_type_path
 from ansible_collections.airfield.metal.plugins.module_utils import dag_source
 from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, ensure_folder, read_text
 from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_as
@@ -166,7 +167,7 @@ class Git:
         self.subdirectory = os.path.normpath(source.get("subdirectory") or ".")
         ssh = ["ssh", "-o", "BatchMode=yes"]
         if source.get("key_file"):
-            ssh += ["-i", os.path.expanduser(source["key_file"]), "-o", "IdentitiesOnly=yes"]
+            ssh += ["-i", check_type_path(source["key_file"]), "-o", "IdentitiesOnly=yes"]
         self.environment = {"GIT_SSH_COMMAND": shlex.join(ssh), "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
     def run(self, *arguments: str) -> str:
@@ -231,7 +232,7 @@ def pack(module: AnsibleModule) -> dict[str, Any]:
         raise dag_source.SourceError(" ".join(problems))
     with tempfile.TemporaryDirectory(prefix="airfield-") as scratch:
         if isinstance(source, str):
-            root = os.path.abspath(os.path.expanduser(source))
+            root = os.path.abspath(check_type_path(source))
             if not os.path.isdir(root):
                 raise dag_source.SourceError(
                     f"variable {params['variable']}: {root} is no folder on the controller. Remedy: correct the path; a "
@@ -242,7 +243,7 @@ def pack(module: AnsibleModule) -> dict[str, Any]:
             git = Git(module, source)
             commit = git.commit()
             revision = git.revision(commit)
-        folder = os.path.expanduser(params["cache"])
+        folder = params["cache"]
         archive = os.path.join(folder, revision + ".tar.gz")
         exists = os.path.exists(archive)
         if not isinstance(source, str):
