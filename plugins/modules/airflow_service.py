@@ -93,13 +93,17 @@ options:
     default: []
     suboptions:
       path: *path
-      content: *content
       owner: *owner
       group: *group
       mode:
         description: Its mode, in octal digits.
         type: str
         default: "0600"
+  secret_contents:
+    description: What O(secret_files) hold, by path. Not in that list, because Ansible hides a whole option, but of texts in
+      a list only what its output has as they were given; escaped, they would be in the host's journal.
+    type: dict
+    default: {}
   inputs:
     description: Whatever else the process reads at its start, such as its release and its options.
     type: dict
@@ -189,9 +193,10 @@ from ansible_collections.airfield.metal.plugins.module_utils.files import (
 
 # Not in the process's environment: setproctitle, which Celery and Airflow use, writes over what /proc shows of that.
 # "+": as root, outside the unit's sandbox.
-SECRET_FILE_OPTIONS = dict(
-    FILE_OPTIONS, content=dict(FILE_OPTIONS["content"], no_log=True), mode={"type": "str", "default": "0600"}
-)
+SECRET_FILE_OPTIONS = {
+    **{name: option for name, option in FILE_OPTIONS.items() if name != "content"},
+    "mode": {"type": "str", "default": "0600"},
+}
 REMEMBER = """
 [Service]
 # What the process is started from, for Ansible's module airflow_service to compare.
@@ -238,6 +243,10 @@ class Service:
             self.unit_path += ".d/airfield.conf"
         # Not part of what the process is started from.
         self.validations = [(file["path"], file["content"], file.pop("validate")) for file in self.params["files"]]
+        contents = self.params["secret_contents"]
+        if sorted(contents) != sorted(file["path"] for file in self.params["secret_files"]):
+            module.fail_json(msg="secret_contents must have the content of each of secret_files, and nothing else.")
+        self.secret_files = [{**file, "content": contents[file["path"]]} for file in self.params["secret_files"]]
         text = self.params["unit"] or self.params["drop_in"] or ""
         self.text = text.rstrip("\n") + "\n" + REMEMBER % (self.mark_path, self.running_mark_path)
         self.diff: list[dict[str, str]] = []
@@ -248,7 +257,7 @@ class Service:
     def fingerprint(self) -> str:
         params = self.params
         return fingerprint(
-            self.text, params["socket"], params["environment"], params["files"], params["secret_files"], params["inputs"]
+            self.text, params["socket"], params["environment"], params["files"], self.secret_files, params["inputs"]
         )
 
     def validate(self, mark: str) -> None:
@@ -271,7 +280,7 @@ class Service:
             files.append({"path": self.socket_path, "content": self.params["socket"]})
         for file in files:
             self.diff += text_diff(file["path"], read_text(file["path"]), file["content"])
-        files += self.params["secret_files"]
+        files += self.secret_files
         if self.params["environment_file"]:
             path, variables = self.params["environment_file"], self.params["environment"] or {}
             self.diff += environment_file.names_diff(path, read_text(path), variables)
@@ -386,7 +395,6 @@ def main() -> None:
             "environment_file": {"type": "path"},
             "environment": {"type": "dict", "no_log": True},
             "files": {"type": "list", "elements": "dict", "default": [], "options": VALIDATED_FILE_OPTIONS},
-            # Its suboption content is what must not be shown.
             "secret_files": {
                 "type": "list",
                 "elements": "dict",
@@ -394,6 +402,7 @@ def main() -> None:
                 "options": SECRET_FILE_OPTIONS,
                 "no_log": False,
             },
+            "secret_contents": {"type": "dict", "default": {}, "no_log": True},
             "inputs": {"type": "dict", "default": {}},
             "health": {
                 "type": "dict",

@@ -37,12 +37,16 @@ sqlalchemy.create_engine(url.rsplit("/", 1)[0] + "/" + sys.argv[1]).connect()
 
 
 def canaries() -> Iterator[tuple[str, str]]:
-    """Each secret as it is, as in a URL, in JSON and in YAML, and in base64 (but for the end, which what follows changes)."""
-    for name, value in topology.secrets():
-        yield name, value
-        yield name, quote(value, safe="")
-        yield name, json.dumps(value)[1:-1]
-        yield name, value.replace("'", "''")
+    """Each secret as it is, as in a URL, in JSON and in YAML, and in base64 (but for the end, which what follows changes).
+
+    Each of the first also as Python shows it, and as that is shown once more in a list. Half of a secret is too much, too:
+    Ansible hides what stands before an @, whatever it is.
+    """
+    for name, value in ((name, part) for name, whole in topology.secrets() for part in (whole, whole[len(whole) // 2 :])):
+        for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], value.replace("'", "''")):
+            yield name, form
+            yield name, repr(form)[1:-1]
+            yield name, repr(repr(form)[1:-1])[1:-1]
         yield name, base64.b64encode(value.encode()).decode()[: len(value) // 3 * 4]
     yield "sentry_dsn", "canary-sentry-9f31"
 
@@ -59,6 +63,8 @@ def test_the_search_finds_what_it_is_for() -> None:
     assert hits(f"postgresql://airflow:{quote(secret, safe='')}@store1") == ["airflow_database_password"]
     assert hits(json.dumps({"password": secret})) == ["airflow_database_password"]
     assert hits(yaml.safe_dump({"password": secret}, width=1000)) == ["airflow_database_password"]
+    assert hits(str([{"content": json.dumps({"password": secret}) + "\n"}])) == ["airflow_database_password"]
+    assert hits(f"x {secret[len(secret) // 2 :]} y") == ["airflow_database_password"]
     assert hits("nothing") == []
     if "airflow_oauth_client_secrets" in topology.secret_names():
         assert hits(f"x {topology.variables()['airflow_oauth_client_secrets']['google']} y") == ["airflow_oauth_client_secrets"]

@@ -123,14 +123,16 @@ TASK: dict[str, Any] = {
     "environment_file": ENVIRONMENT,
     "environment": {"CONN": PASSWORD},
     "files": [{"path": "/etc/a.conf", "content": "a = 1\n"}],
-    "secret_files": [{"path": "/etc/a.key", "content": f"{KEY}\n", "mode": "0600"}],
+    "secret_files": [{"path": "/etc/a.key"}],
+    "secret_contents": {"/etc/a.key": f"{KEY}\n"},
     "inputs": {"release": "3.3.2-a"},
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "unit": {"unit": "[Service]\nExecStart=/bin/b\n"},
     "environment": {"environment": {"CONN": "changed-password"}},
     "files": {"files": [{"path": "/etc/a.conf", "content": "a = 2\n"}]},
-    "secret_files": {"secret_files": [{"path": "/etc/a.key", "content": "other\n", "mode": "0600"}]},
+    "secret_files": {"secret_files": [{"path": "/etc/a.key", "mode": "0640"}]},
+    "secret_contents": {"secret_contents": {"/etc/a.key": "other\n"}},
     "inputs": {"inputs": {"release": "3.3.2-b"}},
 }
 
@@ -643,3 +645,9 @@ def test_check_mode_removes_nothing(run_module: RunModule, host: Host, tree: Tre
     assert host.changes == []
     assert told["changed"] == remove(run_module)["changed"]
     assert not remove(run_module, check=True)["changed"]
+
+
+def test_file_without_its_secret_is_refused(run_module: RunModule, host: Host) -> None:
+    result = run(run_module, secret_contents={})
+    assert result["failed"]
+    assert "secret_contents must have the content of each of secret_files" in result["msg"]
