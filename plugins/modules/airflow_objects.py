@@ -313,8 +313,8 @@ class Roles(Rows):
             )
             for name, fields in wanted.items()
             for permission in fields["permissions"]
-            # In check mode the first run has none to compare with.
-            if known and permission not in known and not self.is_of_a_dag(permission)
+            # In check mode the first run does not know them yet.
+            if objects.EVERY_ROLE in known and permission not in known and not self.is_of_a_dag(permission)
         ]
 
     @staticmethod
@@ -617,10 +617,8 @@ def main() -> None:
     if result["proofs"] or proofs:
         ensure_file(module, path, json.dumps(result["proofs"], indent=1, sort_keys=True) + "\n", mode="0600")
     changes = result["changes"]
-    diff = {
-        side: yaml_dump(objects.as_document(changes, side), allow_unicode=True, width=4096) if changes else ""
-        for side in ("before", "after")
-    }
+    documents = {side: objects.as_document(changes, side) for side in ("before", "after")}
+    diff = {side: yaml_dump(body, allow_unicode=True, width=4096) if body else "" for side, body in documents.items()}
     module.exit_json(
         changed=bool(changes),
         changes=[{name: change[name] for name in ("kind", "name", "action", "fields")} for change in changes],

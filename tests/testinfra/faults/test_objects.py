@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,10 @@ OBJECTS: dict[str, Any] = {
         {"username": "carl", "email": "carl@example.org", "roles": ["Viewer"], "active": False},
     ],
 }
+ACCESS = """
+from airflow.sdk import DAG
+dag = DAG("access", schedule=None, access_control={"Analyst": {"DAGs": {"can_delete"}, "DAG Runs": {"can_create"}}})
+"""
 # As the clusters have it that these tests run on.
 NOTHING: dict[str, Any] = {"airflow_pools": [{"name": "default_pool", "slots": 128}], "airflow_objects_purge": KINDS}
 Reconcile = Callable[..., str]
@@ -163,6 +168,11 @@ def ask_fab(api: topology.Api, method: str, path: str, **arguments: Any) -> Any:
     return answer.json() if answer.text else None
 
 
+def permissions_of(api: topology.Api, role: str) -> set[str]:
+    pairs = ask_fab(api, "GET", f"/roles/{role}")["actions"]
+    return {f"{pair['action']['name']} on {pair['resource']['name']}" for pair in pairs}
+
+
 def exported(host: Host, kind: str) -> Any:
     """What Airflow itself reads of the connections or variables, secrets and all."""
     return json.loads(host.check_output(f"airflow {kind} export - | sed -n '/^{{/,/^}}/p'"))
@@ -209,10 +219,7 @@ def test_everything_is_made_and_can_be_used(
         assert log_in(name, find(OBJECTS, "users", name)["password"]) == 201
         assert log_in(name, "another password") == 401
     assert ask_fab(api, "GET", "/users/carl")["active"] is False
-    permissions = {
-        f"{pair['action']['name']} on {pair['resource']['name']}" for pair in ask_fab(api, "GET", "/roles/Analyst")["actions"]
-    }
-    assert permissions == {*find(OBJECTS, "roles", "Analyst")["permissions"], "can_read on Website"}
+    assert permissions_of(api, "Analyst") == {*find(OBJECTS, "roles", "Analyst")["permissions"], "can_read on Website"}
     assert {role["name"] for role in ask_fab(api, "GET", "/users/Ann")["roles"]} == {"Viewer", "Analyst"}
 
 
@@ -381,6 +388,19 @@ def test_nothing_is_written_where_anything_is_wrong(run: Reconcile, database: Ca
     ):
         assert problem in plain(output)
     assert database() == before
+
+
+def test_what_a_dag_gives_to_a_role_stays(run: Reconcile, connect: topology.Connect, api: topology.Api) -> None:
+    host, path = connect(SCHEDULER), "/opt/airflow/dags/current/airfield_access.py"
+    run(objects())
+    host.check_output("printf %s " + shlex.quote(ACCESS) + f" >{path}")
+    try:
+        host.check_output("airflow dags reserialize --bundle-name dags-folder")
+    finally:
+        host.check_output(f"rm {path}")
+    assert changed(run(objects())) == 0
+    given = {"can_delete on DAG:access", "can_create on DAG Run:access"}
+    assert permissions_of(api, "Analyst") == {*find(OBJECTS, "roles", "Analyst")["permissions"], "can_read on Website", *given}
 
 
 def test_two_hundred_objects_are_reconciled_by_one_task(run: Reconcile, api: topology.Api) -> None:

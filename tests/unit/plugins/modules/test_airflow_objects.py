@@ -13,7 +13,7 @@ from ansible_collections.airfield.metal.plugins.modules import airflow_objects
 
 RunModule = Callable[..., dict[str, Any]]
 URL = "postgresql://airflow:hunter2@db1/airflow"
-SECRET = "a secret of 'mine'"
+SECRET = "a secret of mine"
 GIVEN = {
     "connections": [{"conn_id": "a", "conn_type": "postgres", "password": SECRET}],
     "variables": [],
