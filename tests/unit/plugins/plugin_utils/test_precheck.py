@@ -111,6 +111,7 @@ def hashes(*keys: str) -> list[str]:
         (OTHER_FERNET, {"scheduler": []}),  # not known
         ("x" * 44, {"cli": hashes(FERNET)}),  # unfit, which another check tells
         (5, {"cli": hashes(FERNET)}),
+        (f"{FERNET},short", {"cli": hashes(OTHER_FERNET)}),
     ],
 )
 def test_fernet_key_that_keeps_what_encrypts_now_is_accepted(value: Any, running: dict[str, list[str]]) -> None:
@@ -121,6 +122,7 @@ def test_fernet_key_that_keeps_what_encrypts_now_is_accepted(value: Any, running
     ("values", "running"),
     [
         ({}, {"cli": hashes(FERNET)}),
+        ({"airflow_fernet_key": None}, {"cli": hashes(FERNET)}),
         ({"airflow_fernet_key": OTHER_FERNET}, {"cli": hashes(FERNET), "scheduler": []}),
         # The secrets file of somebody who has not seen the rotation.
         ({"airflow_fernet_key": OTHER_FERNET}, {"cli": hashes(FERNET, OTHER_FERNET)}),
