@@ -91,19 +91,18 @@ def unequal_secrets(mine: Mapping[str, Any], others: Mapping[str, Any], names: I
 
 def abandoned_fernet_key(values: Mapping[str, Any], running: Mapping[str, list[str]]) -> list[str]:
     """A Fernet key that is in use on the host and that the inventory no longer has."""
-    value = values.get("airflow_fernet_key", "")
+    value = str(values.get("airflow_fernet_key") or "")
     if value and secrets.problem("fernet", value):
         return []  # told by unfit_secrets
     given = [hashlib.sha256(key.strip().encode()).hexdigest() for key in value.split(",")]
     # The first of the keys is the one that encrypts.
-    holders = [holder for holder, keys in sorted(running.items()) if keys and keys[0] not in given]
-    if not holders:
+    if all(keys[0] in given for keys in running.values() if keys):
         return []
     return [
-        f"secret airflow_fernet_key lacks the key with which this host encrypts (/etc/airflow/{holders[0]}.env): connections "
-        f"and variables would become unreadable. Remedy: use the present secrets file, in which another controller may have "
-        f'rotated the key; or put that key behind the new one, as "new,old". If this host was away during a rotation, or '
-        f"nothing encrypted is needed any more, remove /etc/airflow/*.env from it."
+        "secret airflow_fernet_key lacks the key with which this host encrypts (AIRFLOW__CORE__FERNET_KEY in "
+        "/etc/airflow/*.env): connections and variables would become unreadable. Remedy: use the present secrets file, in which "
+        'another controller may have rotated the key; or put that key behind the new one, as "new,old". If this host was away '
+        "during a rotation, or nothing encrypted is needed any more, remove /etc/airflow/*.env from it."
     ]
 
 
