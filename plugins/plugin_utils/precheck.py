@@ -100,9 +100,9 @@ def abandoned_fernet_key(values: Mapping[str, Any], running: Mapping[str, list[s
         return []
     return [
         "secret airflow_fernet_key lacks the key with which this host encrypts (AIRFLOW__CORE__FERNET_KEY in "
-        "/etc/airflow/*.env): connections and variables would become unreadable. Remedy: use the present secrets file, in which "
-        'another controller may have rotated the key; or put that key behind the new one, as "new,old". If this host was away '
-        "during a rotation, or nothing encrypted is needed any more, remove /etc/airflow/*.env from it."
+        "/etc/airflow/*.env): connections and variables would become unreadable. Remedy: use the present secrets file, in "
+        'which another controller may have rotated the key; or put that key behind the new one, as "new,old". If this host was '
+        "away during a rotation, or nothing encrypted is needed any more, remove /etc/airflow/*.env from it."
     ]
 
 
