@@ -21,7 +21,7 @@ CERTIFICATE = "/etc/ssl/certs/directory-of-the-test.pem"
 BIND_PASSWORD = topology.variable("airflow_ldap_bind_password", "bind '\"%\\ $HOME ~ 9f31")
 CLIENT_SECRETS = topology.variable(
     "airflow_oauth_client_secrets",
-    {"github": "client-github-9f31", "google": "client-google-9f31", "keycloak": "client-keycloak-9f31"},
+    {"github": "client-github '%\" 9f31", "google": "client-google-9f31", "keycloak": "client-keycloak-9f31"},
 )
 OAUTH = {
     "type": "oauth",
@@ -261,9 +261,11 @@ class TestOauth:
         assert not directory.may(session, "/dags")
 
     def test_client_secrets_are_in_the_api_servers_environment(self, web: Host) -> None:
-        text = web.file("/etc/airflow/api-server.env").content_string
-        for secret in CLIENT_SECRETS.values():
-            assert secret in text
+        # As systemd reads it, whose quoting is in the file.
+        read = "systemd-run --quiet --pipe --property=EnvironmentFile=/etc/airflow/api-server.env env"
+        environment = web.check_output(read).splitlines()
+        for provider, secret in CLIENT_SECRETS.items():
+            assert f"AIRFIELD_OAUTH_{provider.upper()}_CLIENT_SECRET={secret}" in environment
             assert secret not in web.file(CONFIGURATION).content_string
 
 
