@@ -61,7 +61,10 @@ def extra(**variables: object) -> list[str]:
             "[dag_processor] dag_bundle_config_list would take the delivered DAGs away. Remedy, set airflow_dag_bundles",
         ),
         ({"airflow_dag_bundles": [{"name": "airfield"}]}, "variable airflow_dag_bundles has a name twice, or one of"),
-        ({"airflow_dag_bundles": [{"name": "a", "path": "/srv"}]}, "variable airflow_dag_bundles: airflow_dag_bundles.path"),
+        (
+            {"airflow_dag_bundles": [{"name": "a", "path": "/srv"}]},
+            "variable airflow_dag_bundles: unknown field airflow_dag_bundles.path",
+        ),
         (
             {"airflow_dag_bundles": [{"name": "a", "classpath": "airflow.providers.git.bundles.git.GitDagBundle"}]},
             "Remedy, add git to airflow_extras",
