@@ -45,6 +45,6 @@ def test_cluster_is_healthy_after_all_of_that(api: topology.Api) -> None:
         health = api.call("GET", "/monitor/health")
         return all(part["status"] == "healthy" for part in health.values())
 
-    topology.wait_for("every component's heartbeat", healthy, 60)
+    topology.wait_for("every component's heartbeat", healthy, 120)
     run = api.trigger("example_xcom")
     api.finish("example_xcom", run)
