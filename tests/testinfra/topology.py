@@ -176,7 +176,9 @@ class Api:
 
     def knows(self, dag: str) -> bool:
         """Whether the DAG processor has brought this DAG in."""
-        return bool(self.session.get(f"{self.url}/api/v2/dags/{dag}", timeout=60).ok)
+        answer = self.session.get(f"{self.url}/api/v2/dags/{dag}", timeout=60)
+        # One that was taken away stays in the database.
+        return answer.ok and not answer.json()["is_stale"]
 
     def trigger(self, dag: str, **conf: Any) -> str:
         """Start a run of a DAG; returns the run's id."""
