@@ -181,8 +181,8 @@ def test_running_task_goes_on_with_what_it_began_with(
         assert not connect(name).file(f"/opt/airflow/dags/{before['worker1']}").exists
 
 
-@pytest.mark.skipif(not topology.variable("airflow_dags_packages"), reason="the inventory has no such package")
 def test_packages_and_resources_are_there(api: topology.Api) -> None:
+    assert topology.variable("airflow_dags_packages"), "the inventory must set airflow_dags_packages"
     run = api.trigger("airfield_delivery")
     api.finish("airfield_delivery", run)
     answer = api.call("GET", f"/dags/airfield_delivery/dagRuns/{run}/taskInstances/use/xcomEntries/return_value")
