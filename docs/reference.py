@@ -194,17 +194,29 @@ def read_roles() -> dict[Path, dict[str, Any]]:
     }
 
 
+def read_constants(path: Path) -> dict[str, dict[str, Any]]:
+    """DOCUMENTATION and RETURN of a plugin, wherever in the file they are."""
+    found: dict[str, dict[str, Any]] = {"DOCUMENTATION": {}, "RETURN": {}}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            for target in node.targets:
+                if isinstance(target, ast.Name) and target.id in found:
+                    found[target.id] = yaml.safe_load(str(node.value.value)) or {}
+    return found
+
+
 def read_modules() -> dict[str, dict[str, dict[str, Any]]]:
-    """DOCUMENTATION and RETURN of each module."""
+    """DOCUMENTATION, with the options from its fragments, and RETURN of each module."""
     modules = {}
     for path in sorted(ROOT.glob("plugins/modules/[!_]*.py")):
-        found: dict[str, dict[str, Any]] = {"DOCUMENTATION": {}, "RETURN": {}}
-        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-                for target in statement.targets:
-                    if isinstance(target, ast.Name) and target.id in found:
-                        found[target.id] = yaml.safe_load(str(statement.value.value)) or {}
-        modules[path.stem] = found
+        found = read_constants(path)
+        documentation = found["DOCUMENTATION"]
+        options = documentation.get("options") or {}
+        for name in documentation.get("extends_documentation_fragment", []):
+            fragment = read_constants(ROOT / f"plugins/doc_fragments/{name.rpartition('.')[2]}.py")
+            # As Ansible does it: what the module says of an option counts.
+            options |= {key: body for key, body in fragment["DOCUMENTATION"]["options"].items() if key not in options}
+        modules[path.stem] = found | {"DOCUMENTATION": documentation | {"options": options}}
     return modules
 
 
@@ -251,7 +263,7 @@ def module_lines(name: str, module: Mapping[str, Any], anchors: Anchors) -> Iter
                 else "none",
                 meaning(row.body, anchors, scope),
             ]
-            for row in flatten(documentation.get("options") or {}, ("suboptions",))
+            for row in flatten(documentation["options"], ("suboptions",))
         ),
     )
     if module["RETURN"]:
@@ -288,7 +300,7 @@ def render() -> str:
                 anchors.add(row.name, row.name)
     for name, module in modules.items():
         anchors.add(f"module airfield.metal.{name}", f"module-{name}")
-        for row in flatten(module["DOCUMENTATION"].get("options") or {}, ("suboptions",)):
+        for row in flatten(module["DOCUMENTATION"]["options"], ("suboptions",)):
             anchors.add(module_scope(name) + row.name, f"module-{name}.{row.name}")
 
     lines = [HEADER]

@@ -18,9 +18,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils import environment_file
 from ansible_collections.airfield.metal.plugins.module_utils.files import read_text
 
+# What a module takes for `call_airflow`; documented by doc_fragments/service_account.py.
+ARGUMENTS = {
+    "account": {"type": "str", "default": "airflow"},
+    "config": {"type": "path", "default": "/etc/airflow/airflow.cfg"},
+    "environment_file": {"type": "path", "default": "/etc/airflow/cli.env"},
+}
+
 
 def call_airflow(module: AnsibleModule, extra: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a function that imports Airflow, by the module's options account, config and environment_file.
+    """The result of a function that imports Airflow, by the module's options of `ARGUMENTS`.
 
     :arg extra: environment variables for what the file does not set.
     :raises RuntimeError: as `call_as` does; what the file holds is then masked in all that the module says.

@@ -34,18 +34,8 @@ options:
     description: Seconds until a worker that has not answered counts as one that does not work.
     type: int
     default: 180
-  account:
-    description: Account of the Airflow processes.
-    type: str
-    default: airflow
-  config:
-    description: The file airflow.cfg.
-    type: path
-    default: /etc/airflow/airflow.cfg
-  environment_file:
-    description: Environment file with the secrets of the command line.
-    type: path
-    default: /etc/airflow/cli.env
+extends_documentation_fragment:
+  - airfield.metal.service_account
 attributes:
   check_mode:
     support: full
@@ -85,7 +75,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
+from ansible_collections.airfield.metal.plugins.module_utils import service_account
 
 DAG = "airfield_canary"
 ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
@@ -244,13 +234,11 @@ def watch_runs(runs: dict[str, str], deadline: float) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **service_account.ARGUMENTS,
             "workers": {"type": "dict", "required": True},
             "release": {"type": "str", "required": True},
             "clock_skew": {"type": "float", "default": 2},
             "timeout": {"type": "int", "default": 180},
-            "account": {"type": "str", "default": "airflow"},
-            "config": {"type": "path", "default": "/etc/airflow/airflow.cfg"},
-            "environment_file": {"type": "path", "default": "/etc/airflow/cli.env"},
         },
         supports_check_mode=True,
     )
@@ -260,7 +248,7 @@ def main() -> None:
     # No processes of its own for so few messages.
     extra = {"AIRFLOW__CELERY__SYNC_PARALLELISM": "1"}
     try:
-        here = call_airflow(module, extra, run_canaries, params["workers"], params["timeout"])
+        here = service_account.call_airflow(module, extra, run_canaries, params["workers"], params["timeout"])
     except RuntimeError as error:
         module.fail_json(msg=f"No canary task could be started: {error}. Remedy: see whether the scheduler's database answers.")
     answers = here["workers"]

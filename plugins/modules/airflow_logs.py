@@ -18,18 +18,12 @@ options:
     description: Folder of the task logs.
     type: path
     default: /var/log/airflow
-  account:
-    description: Account of the Airflow processes.
-    type: str
-    default: airflow
-  config:
-    description: The file airflow.cfg.
-    type: path
-    default: /etc/airflow/airflow.cfg
   environment_file:
     description: Environment file of the worker.
     type: path
     default: /etc/airflow/worker.env
+extends_documentation_fragment:
+  - airfield.metal.service_account
 attributes:
   check_mode:
     support: full
@@ -60,7 +54,7 @@ import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
+from ansible_collections.airfield.metal.plugins.module_utils import service_account
 
 
 def find_logs(folder: str) -> list[str]:
@@ -88,9 +82,8 @@ def upload(folder: str, paths: list[str]) -> bool:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **service_account.ARGUMENTS,
             "folder": {"type": "path", "default": "/var/log/airflow"},
-            "account": {"type": "str", "default": "airflow"},
-            "config": {"type": "path", "default": "/etc/airflow/airflow.cfg"},
             "environment_file": {"type": "path", "default": "/etc/airflow/worker.env"},
         },
         supports_check_mode=True,
@@ -102,7 +95,7 @@ def main() -> None:
     # A worker has none, and Airflow would make a file for it.
     extra = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://"}
     try:
-        kept_elsewhere = call_airflow(module, extra, upload, params["folder"], logs)
+        kept_elsewhere = service_account.call_airflow(module, extra, upload, params["folder"], logs)
     except RuntimeError as error:
         module.fail_json(msg=f"The logs that are left on this worker could not be uploaded: {error}", logs=logs)
     if not kept_elsewhere:

@@ -55,18 +55,8 @@ options:
       - Holds for each an HMAC-SHA256 of name, password and hash, with the Fernet key as its key, and nothing else.
     type: path
     default: /var/lib/airfield/user-passwords.json
-  account:
-    description: Account of the Airflow processes.
-    type: str
-    default: airflow
-  config:
-    description: The file airflow.cfg.
-    type: path
-    default: /etc/airflow/airflow.cfg
-  environment_file:
-    description: Environment file with the secrets of the command line.
-    type: path
-    default: /etc/airflow/cli.env
+extends_documentation_fragment:
+  - airfield.metal.service_account
 attributes:
   check_mode:
     support: full
@@ -124,11 +114,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.yaml import yaml_dump
-from ansible_collections.airfield.metal.plugins.module_utils import objects
+from ansible_collections.airfield.metal.plugins.module_utils import objects, service_account
 from ansible_collections.airfield.metal.plugins.module_utils.catalogue import suggest
 from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, read_text
 from ansible_collections.airfield.metal.plugins.module_utils.objects import Change, Objects
-from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
 
 OTHER_KEY = (
     "airflow_fernet_key does not decrypt what the database has of these connections or variables. "
@@ -576,6 +565,7 @@ def end_sessions(users: list[int]) -> None:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **service_account.ARGUMENTS,
             "objects": {"type": "json", "required": True, "no_log": True},
             "purge": {"type": "list", "elements": "str", "default": []},
             "administrator": {
@@ -588,9 +578,6 @@ def main() -> None:
             },
             # Where, not what.
             "passwords_file": {"type": "path", "default": "/var/lib/airfield/user-passwords.json", "no_log": False},
-            "account": {"type": "str", "default": "airflow"},
-            "config": {"type": "path", "default": "/etc/airflow/airflow.cfg"},
-            "environment_file": {"type": "path", "default": "/etc/airflow/cli.env"},
         },
         supports_check_mode=True,
     )
@@ -606,7 +593,7 @@ def main() -> None:
     path = params["passwords_file"]
     proofs = json.loads(read_text(path) or "{}")
     try:
-        result = call_airflow(
+        result = service_account.call_airflow(
             module, {}, reconcile, wanted, params["purge"], params["administrator"], proofs, module.check_mode
         )
     except RuntimeError as error:

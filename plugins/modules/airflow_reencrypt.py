@@ -22,18 +22,8 @@ options:
     description: The keys with commas between them, as in C(airflow_fernet_key).
     type: str
     required: true
-  account:
-    description: Account of the Airflow processes.
-    type: str
-    default: airflow
-  config:
-    description: The file airflow.cfg.
-    type: path
-    default: /etc/airflow/airflow.cfg
-  environment_file:
-    description: Environment file with the secrets of the command line.
-    type: path
-    default: /etc/airflow/cli.env
+extends_documentation_fragment:
+  - airfield.metal.service_account
 attributes:
   check_mode:
     support: full
@@ -68,7 +58,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_airflow
+from ansible_collections.airfield.metal.plugins.module_utils import service_account
 
 # Table, its values with number and name, and how one is replaced. Those are the columns of Airflow's models with a method
 # rotate_fernet_key (3.3.2); tests/testinfra/faults/test_fernet.py compares the two.
@@ -169,17 +159,15 @@ def find_changes(keys: list[str], tables: set[str], execute: Callable[[str], Any
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **service_account.ARGUMENTS,
             "keys": {"type": "str", "required": True, "no_log": True},
-            "account": {"type": "str", "default": "airflow"},
-            "config": {"type": "path", "default": "/etc/airflow/airflow.cfg"},
-            "environment_file": {"type": "path", "default": "/etc/airflow/cli.env"},
         },
         supports_check_mode=True,
     )
     keys = [key.strip() for key in module.params["keys"].split(",")]
     module.no_log_values.update(keys)
     try:
-        result = call_airflow(module, {}, reencrypt, keys, not module.check_mode)
+        result = service_account.call_airflow(module, {}, reencrypt, keys, not module.check_mode)
     except RuntimeError as error:
         module.fail_json(msg=f"Nothing or not all could be encrypted anew: {error}. Remedy: see whether the database answers.")
     values = result["values"]
