@@ -37,7 +37,7 @@ options:
     type: str
     default: ""
   cache:
-    description: Folder on the controller for archives.
+    description: Folder on the controller for archives. Those that no run has used for 30 days are removed from it.
     type: path
   revision:
     description: Name of the revision; for V(packed) only where it has one already.
@@ -143,6 +143,7 @@ import shlex
 import shutil
 import tarfile
 import tempfile
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -155,6 +156,8 @@ from ansible_collections.airfield.metal.plugins.module_utils.service_account imp
 NEEDS_DATABASE = re.compile(
     r"VARIABLE_NOT_FOUND|CONNECTION_NOT_FOUND|AirflowNotFoundException|no such table: |SUPERVISOR_COMMS"
 )
+# Long enough for every run that may still upload one.
+ARCHIVE_DAYS = 30
 
 
 class Git:
@@ -255,10 +258,21 @@ def pack(module: AnsibleModule) -> dict[str, Any]:
         requirements = (
             dag_source.read_requirements(root, params["packages"], "airflow_dags_packages") if params["packages"] else []
         )
-        if not exists and not module.check_mode:
+        if not module.check_mode:
             os.makedirs(folder, mode=0o755, exist_ok=True)
-            dag_source.write_archive(root, archive)
+            if exists:
+                os.utime(archive)
+            else:
+                dag_source.write_archive(root, archive)
+            forget_archives(folder)
     return {"changed": not exists, "revision": revision, "archive": archive, "requirements": requirements}
+
+
+def forget_archives(folder: str) -> None:
+    """Remove what no run has used for long; it can be packed again."""
+    for path in glob.glob(folder + "/*.tar.gz*"):
+        if os.path.getmtime(path) < time.time() - ARCHIVE_DAYS * 86400:
+            os.unlink(path)
 
 
 def unpack(archive: str, path: str) -> str:

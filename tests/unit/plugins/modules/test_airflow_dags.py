@@ -57,6 +57,17 @@ def test_folder_is_packed_once(pack: RunModule, folder: Path) -> None:
     assert pack(str(folder))["revision"] != first["revision"]
 
 
+def test_archive_that_was_not_used_for_a_month_is_removed(pack: RunModule, folder: Path, tmp_path: Path) -> None:
+    used, unused = (pack(str(write(folder, a_py=text)))["archive"] for text in ("used", "unused"))
+    for archive in (used, unused):
+        os.utime(archive, (0, 0))
+    write(folder, a_py="used")
+    assert pack(str(folder), check=True)["archive"] == used
+    assert Path(unused).exists()
+    assert pack(str(folder))["archive"] == used
+    assert [str(path) for path in (tmp_path / "cache").iterdir()] == [used]
+
+
 def test_nothing_is_written_in_check_mode(pack: RunModule, folder: Path, tmp_path: Path, tree: Tree) -> None:
     before = tree(tmp_path)
     told = pack(str(folder), packages="requirements.txt", check=True)
