@@ -140,6 +140,22 @@ def test_repository_is_packed_at_its_ref(pack: RunModule, repository: Path, ref:
     assert pack(source) == {**result, "changed": False}
 
 
+def test_commit_comes_from_a_server_that_gives_none_by_its_digits(
+    pack: RunModule, repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"COUNT": "1", "KEY_0": "protocol.version", "VALUE_0": "0"}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    result = pack({"repository": f"file://{repository}", "ref": commit(repository, "v1")})
+    assert packed_files(result["archive"], tmp_path) == {"README.md": "no DAG", "dags/a.py": "1"}
+
+
+def test_branch_that_moves_meanwhile_is_told(pack: RunModule, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = commit(repository, "v1")
+    monkeypatch.setattr(airflow_dags.Git, "commit", lambda git: before)
+    result = pack({"repository": f"file://{repository}", "ref": "main"})
+    assert result["msg"] == f"main of file://{repository} has just moved on. Remedy: run this again."
+
+
 def test_folder_of_a_repository_has_a_name_of_its_own(pack: RunModule, repository: Path, tmp_path: Path) -> None:
     result = pack({"repository": f"file://{repository}", "ref": "v1", "subdirectory": "./dags/"})
     assert result["revision"] == commit(repository, "v1")[:12] + "-dags"
@@ -273,6 +289,7 @@ def test_revision_is_imported_without_secrets_and_database(host: Host) -> None:
     assert (account, function, path) == ("somebody", airflow_dags.import_errors, str(host.root / "one"))
     assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == "sqlite://"
     assert environment["AIRFLOW_CONFIG"] == "/etc/a.cfg"
+    assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
 def test_result_is_kept_for_each_release(host: Host) -> None:
