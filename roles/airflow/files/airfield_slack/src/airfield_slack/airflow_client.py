@@ -1,0 +1,101 @@
+"""Airflow's REST API, as much of it as the service needs, for Airflow 3 and for 2.11."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from airfield_slack.button import Try
+
+# Seconds for a connection, and for an answer.
+TIMEOUT = (5, 30)
+
+
+class AirflowError(Exception):
+    """Airflow did not do it; in words for a person."""
+
+
+class Airflow:
+    """The API server, with the account of the service.
+
+    :param url: such as http://web1:8080.
+    """
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        self.url = url.rstrip("/")
+        self.login = {"username": username, "password": password}
+        self.session = requests.Session()
+        self.lock = threading.Lock()
+
+    def log_in(self) -> None:
+        answer = self.session.post(f"{self.url}/auth/token", json=self.login, timeout=TIMEOUT)
+        if answer.status_code != 201:
+            raise AirflowError(f"Airflow does not let this service log in (status {answer.status_code}).")
+        self.session.headers["Authorization"] = "Bearer " + answer.json()["access_token"]
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """The decoded answer; None where there is no such thing.
+
+        :raises AirflowError: where Airflow does not answer, or refuses.
+        """
+        try:
+            # One login for all, when the token's time is over.
+            with self.lock:
+                if "Authorization" not in self.session.headers:
+                    self.log_in()
+            answer = self.session.request(method, self.url + path, timeout=TIMEOUT, **arguments)
+            if answer.status_code == 401:
+                with self.lock:
+                    self.log_in()
+                answer = self.session.request(method, self.url + path, timeout=TIMEOUT, **arguments)
+        except requests.RequestException as error:
+            raise AirflowError(f"Airflow's API server does not answer ({type(error).__name__}).") from error
+        if answer.status_code == 404:
+            return None
+        if not answer.ok:
+            raise AirflowError(f"Airflow refuses (status {answer.status_code}).")
+        return answer.json()
+
+    def health(self) -> dict[str, Any]:
+        """State of the components, by name."""
+        found: dict[str, Any] = self.call("GET", "/api/v2/monitor/health") or {}
+        return found
+
+    def task_instance(self, what: Try) -> dict[str, Any] | None:
+        """A task instance as it is now."""
+        dag, run, task = (quote(name, safe="") for name in (what.dag, what.run, what.task))
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}"
+        found: dict[str, Any] | None = self.call("GET", f"{path}/{what.map_index}" if what.map_index >= 0 else path)
+        return found
+
+    def clear(self, what: Try, note: str) -> int:
+        """Let Airflow run exactly this task instance again, if it has failed; returns how many it cleared.
+
+        :arg note: goes to the audit log with all else that is asked here.
+        """
+        task: str | list[Any] = [what.task, what.map_index] if what.map_index >= 0 else what.task
+        body = {
+            "dry_run": False,
+            "dag_run_id": what.run,
+            "task_ids": [task],
+            "only_failed": True,
+            "reset_dag_runs": True,
+            "note": note,
+        }
+        answer = self.call("POST", f"/api/v2/dags/{quote(what.dag, safe='')}/clearTaskInstances", json=body)
+        return int(answer["total_entries"]) if answer else 0
+
+    def may_edit(self, username: str, dag: str) -> bool:
+        """Whether an active user has the permissions that Airflow's FAB asks for to clear a task of this DAG."""
+        user = self.call("GET", f"/auth/fab/v1/users/{quote(username, safe='')}")
+        if user is None or not user.get("active", True):
+            return False
+        held = set()
+        for role in user["roles"]:
+            found = self.call("GET", f"/auth/fab/v1/roles/{quote(role['name'], safe='')}")
+            held |= {(pair["action"]["name"], pair["resource"]["name"]) for pair in (found or {}).get("actions", [])}
+        whole = ("can_edit", "DAGs") in held or ("can_edit", f"DAG:{dag}") in held
+        return whole and {("can_edit", "DAG Runs"), ("can_edit", "Task Instances")} <= held
