@@ -29,7 +29,7 @@ lint: $(VENV) ## Check style and types
 	ruff check .
 	ruff format --check .
 	mypy
-	mypy tests/unit tests/testinfra docs bench/run.py
+	mypy tests/unit tests/testinfra docs bench/run.py roles/airflow/files/airfield_slack/src
 	yamllint --strict .
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 	ansible-lint

@@ -103,7 +103,8 @@ def summary(counts: Mapping[str, int], since: float, until: float, zone: ZoneInf
     total = sum(counts.values())
     text = f":red_circle: {total} more alerts between {moment(since, zone)} and {moment(until, zone)}"
     lines = [f"{count} x {line}" for line, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    shown, length = [], 0
+    shown: list[str] = []
+    length = 0
     for line in lines:
         length += len(line) + 1
         if length > SECTION:

@@ -69,7 +69,7 @@ class Receiver:
         """Take what comes within a second."""
         try:
             # What this process, or the one before, has taken and not kept comes first.
-            text = self.broker.lindex(TAKEN, -1) or self.broker.blmove(ALERTS, TAKEN, 1, "RIGHT", "LEFT")
+            text: Any = self.broker.lindex(TAKEN, -1) or self.broker.blmove(ALERTS, TAKEN, 1, "RIGHT", "LEFT")
             if text is not None:
                 self.keep(text)
                 self.broker.lrem(TAKEN, 1, text)
@@ -82,7 +82,7 @@ class Receiver:
             self.works = False
             time.sleep(1)
 
-    def keep(self, text: bytes) -> None:
+    def keep(self, text: str) -> None:
         try:
             body = json.loads(text)
             new = self.store.add(body, time.time())
@@ -138,7 +138,8 @@ def main() -> None:
     secret = os.environ
     store = Store(settings["store"])
     client = make_client(json.loads(secret["AIRFLOW_CONN_SLACK"]))
-    broker = redis.Redis.from_url(secret["AIRFIELD_SLACK_BROKER_URL"], socket_timeout=10, socket_connect_timeout=10)
+    timeouts = {"socket_timeout": 10, "socket_connect_timeout": 10}
+    broker = redis.Redis.from_url(secret["AIRFIELD_SLACK_BROKER_URL"], decode_responses=True, **timeouts)
     airflow = Airflow(settings["airflow_url"], settings["airflow_user"], secret["AIRFIELD_SLACK_AIRFLOW_PASSWORD"])
     app_token = secret.get("AIRFIELD_SLACK_APP_TOKEN", "")
     key = secret["AIRFIELD_SLACK_BUTTON_KEY"] if app_token else ""
