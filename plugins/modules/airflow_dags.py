@@ -20,8 +20,10 @@ options:
       - V(checked) lets the release's Airflow import the staged revision, as O(account) and without a database. It needs the
         release's Python (set C(ansible_python_interpreter)).
       - V(current) points C(current) to the revision, and removes old ones that no process uses.
+      - V(absent) removes C(current) and the revisions that no process uses, from a host that needs none any more. What is
+        below O(root) by hand stays.
     type: str
-    choices: [packed, staged, checked, current]
+    choices: [packed, staged, checked, current, absent]
     required: true
   source:
     description:
@@ -111,7 +113,7 @@ errors:
   sample: {sales.py: "ModuleNotFoundError: No module named 'pandas'"}
 removed:
   description: Revisions that were removed.
-  returned: with O(state=current)
+  returned: with O(state=current) and O(state=absent)
   type: list
   elements: str
 requirements:
@@ -310,7 +312,7 @@ class Revision:
         self.module = module
         self.params = module.params
         self.root = self.params["root"]
-        self.path = os.path.join(self.root, self.params["revision"])
+        self.path = os.path.join(self.root, self.params["revision"] or "")
         self.mark = self.path + ".complete"
 
     def read_mark(self) -> dict[str, Any]:
@@ -404,9 +406,18 @@ class Revision:
         return {
             "changed": True,
             "diff": {"before": f"{link} -> {before}\n", "after": f"{link} -> {after}\n"},
-            "removed": self.prune(),
+            "removed": self.prune(self.params["keep"]),
             "set_aside": set_aside,
         }
+
+    def take_off(self) -> dict[str, Any]:
+        link = os.path.join(self.root, "current")
+        before = os.readlink(link) if os.path.islink(link) else ""
+        if before and not self.module.check_mode:
+            os.unlink(link)
+        removed = self.prune(0)
+        diff = {"before": f"{link} -> {before}\n", "after": ""} if before else {}
+        return {"changed": bool(before or removed), "diff": diff, "removed": removed}
 
     def free_name(self, name: str) -> str:
         """A path below the root that nothing has."""
@@ -416,10 +427,10 @@ class Revision:
             path = os.path.join(self.root, f"{name}-{number}")
         return path
 
-    def prune(self) -> list[str]:
+    def prune(self, keep: int) -> list[str]:
         """Remove the revisions that were current longest ago, and what killed runs left; never one that a process uses."""
         marks = sorted(glob.glob(self.root + "/*.complete"), key=os.path.getmtime, reverse=True)
-        old = [mark.removesuffix(".complete") for mark in marks if mark != self.mark][self.params["keep"] :]
+        old = [mark.removesuffix(".complete") for mark in marks if mark != self.mark][keep:]
         removed = []
         for path in old:
             if self.remove(path):
@@ -468,7 +479,7 @@ def import_errors(path: str) -> dict[str, str]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["packed", "staged", "checked", "current"], "required": True},
+            "state": {"type": "str", "choices": ["packed", "staged", "checked", "current", "absent"], "required": True},
             "source": {"type": "raw"},
             "variable": {"type": "str", "default": "airflow_dags_source"},
             "packages": {"type": "str", "default": ""},
@@ -498,8 +509,13 @@ def main() -> None:
         except dag_source.SourceError as error:
             module.fail_json(msg=f"{error}")
     revision = Revision(module)
-    work = {"staged": revision.stage, "checked": revision.check, "current": revision.switch}[module.params["state"]]
-    module.exit_json(revision=module.params["revision"], **work())
+    work = {
+        "staged": revision.stage,
+        "checked": revision.check,
+        "current": revision.switch,
+        "absent": revision.take_off,
+    }
+    module.exit_json(revision=module.params["revision"], **work[module.params["state"]]())
 
 
 if __name__ == "__main__":

@@ -89,5 +89,7 @@ def test_moved_component_and_new_passwords_are_followed_in_one_run(
     changes()
     assert "airflow-triggerer.service" in units(scheduler)
     assert "airflow-triggerer.service" not in units(web)
+    # Nothing there reads DAGs any more.
+    assert not web.file("/opt/airflow/dags/current").is_symlink
     api.finish("example_xcom", api.trigger("example_xcom"))
     assert set(changes().values()) == {0}

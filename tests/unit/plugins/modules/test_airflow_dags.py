@@ -207,7 +207,7 @@ class Host:
         self.errors: dict[str, str] | str = {}
         self.calls: list[tuple[Any, ...]] = []
 
-    def run(self, state: str, revision: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
+    def run(self, state: str, revision: str | None, check: bool = False, **arguments: Any) -> dict[str, Any]:
         return self.run_module(airflow_dags, check=check, state=state, revision=revision, root=str(self.root), **arguments)
 
     def stage(self, revision: str, check: bool = False, requirements: tuple[str, ...] = (), **files: str) -> dict[str, Any]:
@@ -434,6 +434,30 @@ def test_oldest_revisions_are_removed_but_none_that_is_used(host: Host) -> None:
     host.stage("seven")
     assert host.switch("seven", keep=2)["removed"] == ["four", "one"]
     assert not (host.root / "one.complete").exists()
+
+
+def test_host_that_needs_no_dags_any_more_loses_all_but_what_is_somebody_s(host: Host, tree: Tree) -> None:
+    for name in ("one", "two", "three"):
+        host.stage(name)
+        host.switch(name)
+    write(host.root / "by-hand", a_py="somebody's")
+    with held(host.root / "two"):
+        before = tree(host.root)
+        shown = host.run("absent", None, check=True)
+        assert tree(host.root) == before
+        done = host.run("absent", None)
+    assert (shown["changed"], shown["removed"]) == (done["changed"], done["removed"]) == (True, ["one", "three"])
+    assert not host.link.is_symlink()
+    assert host.revisions() == {"two", "by-hand"}
+    assert host.run("absent", None)["removed"] == ["two"]
+    assert not host.run("absent", None)["changed"]
+
+
+def test_host_that_never_had_dags_stays_as_it_is(host: Host) -> None:
+    assert not host.run("absent", None)["changed"]
+    write(host.link, a_py="by hand")
+    assert not host.run("absent", None)["changed"]
+    assert (host.link / "a.py").exists()
 
 
 def test_mark_without_its_folder_is_removed(host: Host) -> None:
