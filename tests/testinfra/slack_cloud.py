@@ -697,6 +697,8 @@ class SlackCloud:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="slack-cloud", daemon=True)
         self.links: list[Link] = []
+        # Whether a client is expected that was asked to connect anew.
+        self.expected = False
         # Envelopes whose acknowledgement is in time if it comes now, with when they were sent.
         self.waiting: dict[str, asyncio.Event] = {}
         self.sent: dict[str, tuple[Press, float]] = {}
@@ -965,6 +967,7 @@ class SlackCloud:
         hello = {"type": "hello", "num_connections": number, "connection_info": {"app_id": APP}, "debug_info": debug}
         await link.socket.send_json(hello)
         self.links.append(link)
+        self.expected = False
         self.changed.set()
         try:
             async for message in link.socket:
@@ -972,7 +975,6 @@ class SlackCloud:
                     self._receive(message.data)
         finally:
             self.links.remove(link)
-            self.changed.set()
         return link.socket
 
     def _receive(self, data: str) -> None:
@@ -993,8 +995,8 @@ class SlackCloud:
             self.late_acks.append(press)
 
     async def _pick(self) -> Link | None:
-        """A client's newest connection; while it takes another one, there will be one."""
-        while not self.connections and self.links and not (self.broken and self.broken.dead):
+        """The newest connection; where a client was asked for another one, that."""
+        while self.expected and not (self.broken and self.broken.dead):
             self.changed.clear()
             await self.changed.wait()
         links = [link for link in self.links if not link.leaving]
@@ -1019,9 +1021,10 @@ class SlackCloud:
 
     async def _refresh(self) -> None:
         for link in [link for link in self.links if not link.leaving]:
-            link.leaving = True
+            link.leaving = self.expected = True
             debug = {"host": "applink-1"}
-            await link.socket.send_json({"type": "disconnect", "reason": "refresh_requested", "debug_info": debug})
+            with contextlib.suppress(ConnectionError):
+                await link.socket.send_json({"type": "disconnect", "reason": "refresh_requested", "debug_info": debug})
             transport = link.request.transport
             if transport is not None:
                 self.loop.call_later(self.leave_seconds, transport.abort)
