@@ -737,16 +737,18 @@ class SlackCloud:
             return user
 
     def channel(self, channel: str) -> Channel:
-        found = self.workspace.find(channel)
+        with self.workspace.lock:
+            found = self.workspace.find(channel)
         if found is None:
             raise ValueError(f"no channel {channel}")
         return found
 
     def user(self, user: str) -> str:
         """A person's id, by this or by their name."""
-        for number, name in self.workspace.people.items():
-            if user in (number, name):
-                return number
+        with self.workspace.lock:
+            for number, name in self.workspace.people.items():
+                if user in (number, name):
+                    return number
         raise ValueError(f"no user {user}")
 
     def say(self, channel: str, text: str, user: str = "", thread_ts: str | None = None) -> str:
@@ -905,7 +907,8 @@ class SlackCloud:
         return answer
 
     def _note(self, request: web.Request, arguments: Json, status: int | None, error: str | None) -> None:
-        channel = self.workspace.find(arguments.get("channel"))
+        with self.workspace.lock:
+            channel = self.workspace.find(arguments.get("channel"))
         name = channel.id if channel else arguments.get("channel")
         self.log.append(Request(self.clock(), request.match_info["method"], status, error, name, arguments))
 

@@ -193,6 +193,11 @@ def test_json_and_forms_say_the_same(cloud: SlackCloud, client: WebClient) -> No
     assert first.attachments == [{"text": "red", "color": "#f00", "id": 1, "fallback": "[no preview available]"}]
 
 
+def test_what_is_empty_in_a_form_is_not_there(cloud: SlackCloud, client: WebClient) -> None:
+    client.api_call("chat.postMessage", data={"channel": ALERTS, "text": "x", "blocks": "", "attachments": ""})
+    assert [(message.blocks, message.attachments) for message in cloud.messages(ALERTS)] == [([], [])]
+
+
 @pytest.mark.parametrize(
     ("form", "error"),
     [
@@ -712,7 +717,8 @@ def test_an_acknowledgement_is_for_its_envelope(connect: Connect) -> None:
 
 
 def test_slack_waits_three_seconds() -> None:
-    assert SlackCloud().ack_seconds == 3
+    with SlackCloud() as cloud:
+        assert cloud.ack_seconds == 3
 
 
 def acknowledge(client: SocketModeClient, payload: Json | None = None) -> None:
