@@ -794,6 +794,21 @@ def link(cloud: SlackCloud) -> str:
     return str(web_client(cloud).apps_connections_open(app_token=cloud.app_token)["url"])
 
 
+def test_a_client_that_stays_hears_of_nothing_more(cloud: SlackCloud) -> None:
+    async def visit() -> None:
+        async with aiohttp.ClientSession() as session, session.ws_connect(link(cloud)) as connection:
+            await connection.receive(30)
+
+    def do() -> None:
+        cloud.refresh()
+        asyncio.run(visit())
+        wait_for("the other client to go", lambda: len(cloud.links) == 1)
+        assert not cloud.send({}).sent
+        cloud.loop.call_soon_threadsafe(cloud._drop)
+
+    assert [message["type"] for message in asyncio.run(follow(cloud, link(cloud), do))[:-1]] == ["hello", "disconnect"]
+
+
 def test_a_client_that_stays_is_cut_off() -> None:
     with SlackCloud(leave_seconds=0.01) as cloud:
 
