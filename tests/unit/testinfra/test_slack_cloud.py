@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
@@ -790,18 +791,20 @@ async def follow(cloud: SlackCloud, url: str, do: Callable[[], Any] = lambda: No
             seen.append(json.loads(message.data))
 
 
+async def visit(url: str) -> None:
+    """Connect, and go after the first message."""
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as connection:
+        assert (await connection.receive(30)).json()["type"] == "hello"
+
+
 def link(cloud: SlackCloud) -> str:
     return str(web_client(cloud).apps_connections_open(app_token=cloud.app_token)["url"])
 
 
 def test_a_client_that_stays_hears_of_nothing_more(cloud: SlackCloud) -> None:
-    async def visit() -> None:
-        async with aiohttp.ClientSession() as session, session.ws_connect(link(cloud)) as connection:
-            await connection.receive(30)
-
     def do() -> None:
         cloud.refresh()
-        asyncio.run(visit())
+        asyncio.run(visit(link(cloud)))
         wait_for("the other client to go", lambda: len(cloud.links) == 1)
         assert not cloud.send({}).sent
         cloud.loop.call_soon_threadsafe(cloud._drop)
@@ -985,10 +988,13 @@ def test_answers_are_slow(cloud: SlackCloud, client: WebClient) -> None:
     assert [message.text for message in cloud.messages(ALERTS)] == ["x", "y"]
 
 
-def test_answers_come_after_their_time(cloud: SlackCloud, client: WebClient, connect: Connect) -> None:
-    with cloud.fault("slow", seconds=0.05):
-        assert client.auth_test()["ok"]
-        connect(cloud)
+def test_answers_come_after_their_time(cloud: SlackCloud, client: WebClient) -> None:
+    url = link(cloud)
+    with cloud.fault("slow", seconds=0.1):
+        for call in (client.auth_test, lambda: asyncio.run(visit(url))):
+            start = time.monotonic()
+            call()
+            assert time.monotonic() - start >= 0.1
 
 
 @pytest.mark.parametrize(
