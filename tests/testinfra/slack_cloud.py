@@ -827,7 +827,7 @@ class SlackCloud:
         app.router.add_post("/api/{method}", self._api)
         app.router.add_get("/link/", self._link)
         app.router.add_post("/actions/{team}/{id}/{secret}", self._respond)
-        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self.runner.setup()
         self.changed = asyncio.Event()
         await self._listen()
@@ -850,8 +850,6 @@ class SlackCloud:
     async def _stop(self) -> None:
         self.server.close()
         self._drop()
-        if self.broken:
-            self.broken.over.set()
         await self.runner.cleanup()
 
     async def _break(self, fault: Fault) -> None:
