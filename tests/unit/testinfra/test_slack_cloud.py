@@ -590,7 +590,7 @@ def bolt(leaving: ThreadPoolExecutor) -> Iterator[Callable[[SlackCloud], App]]:
     def connect(cloud: SlackCloud) -> App:
         app = App(client=web_client(cloud), token_verification_enabled=False)
         handlers.append(SocketModeHandler(app, cloud.app_token, ping_interval=0.2))
-        handlers[-1].connect()  # type: ignore[no-untyped-call]
+        handlers[-1].connect()
         wait_for("a connection", lambda: cloud.connections == 1)
         return app
 
