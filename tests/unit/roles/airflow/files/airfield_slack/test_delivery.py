@@ -150,6 +150,51 @@ def test_hundred_failures_at_once_are_five_messages_and_a_summary(way: Way) -> N
     assert "1 x :red_circle: Failed: sales.late" in str(summary.attachments)
 
 
+def test_thread_is_as_old_as_its_first_message(way: Way) -> None:
+    for run in ("r1", "r2", "r3"):
+        way.put(task="load", run=run)
+        way.go(0.6 * delivery.THREAD)
+    first, second, third = way.cloud.messages("data-alerts")
+    assert (first.thread_ts, second.thread_ts, third.thread_ts) == (None, first.ts, None)
+
+
+def test_flood_is_one_of_its_channel_alone(way: Way) -> None:
+    for _ in range(7):
+        way.put()
+    way.put(channel="#other")
+    way.go(30)
+    way.put(channel="#other")
+    way.go(30)
+    assert way.texts("other") == ["sales.task8", "sales.task9"]
+
+
+def test_alerts_of_the_last_minutes_count_for_the_flood(way: Way) -> None:
+    for _ in range(6):
+        way.put()
+        way.go(50)
+    assert len(way.texts()) == 6
+    assert way.cloud.messages("data-alerts")[-1].text.startswith(":red_circle: 1 more alerts between ")
+
+
+def test_summary_waits_for_what_came_before(way: Way) -> None:
+    for _ in range(20):
+        way.put()
+    way.go(3)
+    assert way.texts()[-1].startswith("sales.task")
+    way.go(10)
+    assert "15 more alerts" in way.texts()[-1]
+
+
+def test_summary_is_not_changed_all_the_time(way: Way) -> None:
+    for _ in range(60):
+        way.put()
+        way.go(1)
+    way.go(delivery.UPDATE_INTERVAL + 1)
+    summary = way.cloud.messages("data-alerts")[-1]
+    assert "55 more alerts" in summary.text
+    assert 8 <= summary.updates <= 12
+
+
 def test_summary_ends_with_the_flood(way: Way) -> None:
     for _ in range(7):
         way.put()
@@ -205,6 +250,31 @@ def test_what_was_on_its_way_when_the_service_was_killed_is_not_sent_again(way: 
     way.go(10)
     assert way.texts() == ["sales.task2"]
     assert "this service ended meanwhile" in caplog.text
+
+
+class KilledError(BaseException):
+    """As a process ends that is killed: nothing catches it."""
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_alert_with_which_the_service_was_killed_is_not_sent_again(
+    way: Way, monkeypatch: pytest.MonkeyPatch, arrived: bool
+) -> None:
+    call = WebClient.api_call
+
+    def killed(client: WebClient, method: str, **arguments: Any) -> None:
+        if arrived:
+            call(client, method, **arguments)
+        raise KilledError
+
+    way.put()
+    with monkeypatch.context() as patch:
+        patch.setattr(WebClient, "api_call", killed)
+        with pytest.raises(KilledError):
+            way.delivery.step()
+    way.start()
+    way.go(60)
+    assert way.texts() == ["sales.task1"] * arrived
 
 
 def test_alert_of_yesterday_is_dropped_with_a_word(way: Way, caplog: pytest.LogCaptureFixture) -> None:
