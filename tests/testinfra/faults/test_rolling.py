@@ -21,7 +21,7 @@ CONCURRENCY = topology.variable("airflow_worker_concurrency", 16)
 def load(api: topology.Api, dags: None) -> Iterator[Load]:
     with Ledger() as ledger:
         # Short enough for every `make test`.
-        load = Load(ledger, api, seed=1, conf={"long_seconds": [30, 40]})
+        load = Load(ledger, api, seed=1, conf={"long_seconds": [15, 20]})
         yield load
         load.abandon()
 
@@ -32,7 +32,7 @@ def main_processes(connect: topology.Connect) -> dict[str, str]:
 
 def test_changed_option_restarts_all_workers_and_costs_no_task(load: Load, connect: topology.Connect) -> None:
     load.add(short=40, long=4)
-    topology.wait_for("a long task to run", lambda: load.running(30), 240)
+    topology.wait_for("a long task to run", lambda: load.running(15), 240)
     for arguments, concurrency in ((["--extra-vars", "airflow_worker_concurrency=3"], 3), ([], CONCURRENCY)):
         before = main_processes(connect)
         run = load.during("site.yml", *arguments)
