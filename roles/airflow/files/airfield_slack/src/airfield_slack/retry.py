@@ -123,7 +123,7 @@ class Retry:
                 log.warning("What became of %s is not known yet: %s", what, error)
                 return
             state = found["state"] if found else "removed"
-            if found and (state not in ENDED or found["try_number"] <= what.number):
+            if state not in ENDED:
                 continue
             words = ":white_check_mark: It succeeded" if state == "success" else f":x: It ended again as {state}"
             if self.tell(what, f"{words} at {self.now()}, run again by <@{person}>"):

@@ -162,6 +162,12 @@ def test_stale_button_changes_nothing(cluster: Cluster, instance: dict[str, Any]
     assert (cluster.notes, cluster.messages, cluster.store.person(WHAT)) == ([], [], None)
 
 
+def test_what_airflow_does_not_clear_is_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "clear", lambda what, note: 0)
+    assert cluster.press() == "Airflow found nothing to run again of sales.load. Nothing was changed."
+    assert cluster.store.person(WHAT) is None
+
+
 @pytest.mark.parametrize("fault", ["may_edit", "task_instance", "clear"])
 def test_button_works_once_airflow_does(cluster: Cluster, fault: str) -> None:
     cluster.fails = {fault}
