@@ -44,8 +44,8 @@ class Retry:
 
     def recover(self) -> None:
         """After a start: a press that the process before had not finished may be made again, as each compares the try."""
-        for what, _ in self.store.presses("claimed"):
-            self.store.release(what)
+        for press in self.store.presses("claimed"):
+            self.store.release(press[0])
 
     def press(self, value: object, person: str, name: str) -> str:
         """Do what a button says; returns what to tell that person alone, empty where the message says it to all.
