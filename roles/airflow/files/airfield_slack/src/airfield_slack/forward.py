@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 
@@ -67,13 +66,13 @@ class Forwarder:
 
 
 def main() -> None:
-    """Until SIGTERM. The first argument is the host's name in the inventory."""
+    """Until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Not for ever where a connection hangs.
     broker = redis.Redis.from_url(os.environ["AIRFIELD_SLACK_BROKER_URL"], socket_timeout=10, socket_connect_timeout=10)
-    forwarder = Forwarder(broker, *sys.argv[1:])
+    forwarder = Forwarder(broker)
     works = True
     while not stop.wait(PAUSE if works else 5 * PAUSE):
         try:

@@ -17,7 +17,14 @@ Apply = Callable[..., Any]
 @pytest.fixture
 def apply(monkeypatch: pytest.MonkeyPatch) -> Apply:
     """Give the policy a task; returns its failure callbacks, ours by their channels."""
-    contents: dict[str, dict[str, Any]] = {"airflow": {}, "airflow.policies": {"hookimpl": lambda function: function}}
+    options: dict[str, str] = {}
+    contents: dict[str, dict[str, Any]] = {
+        "airflow": {},
+        "airflow.policies": {"hookimpl": lambda function: function},
+        "airflow.configuration": {
+            "conf": SimpleNamespace(get=lambda section, name, fallback: options.get(f"{section}.{name}", fallback))
+        },
+    }
     for name, content in contents.items():
         module = ModuleType(name)
         vars(module).update(content)
@@ -25,7 +32,7 @@ def apply(monkeypatch: pytest.MonkeyPatch) -> Apply:
     policy = importlib.import_module("airfield_slack.policy")
 
     def apply(default: str = "#all", callback: Any = (), **dag: Any) -> Any:
-        monkeypatch.setenv("AIRFIELD_SLACK_DEFAULT_CHANNEL", default)
+        options["airfield_slack.default_channel"] = default
         task = SimpleNamespace(on_failure_callback=callback, dag=SimpleNamespace(**{"tags": set(), "params": {}, **dag}))
         policy.task_policy(task)
         return [
