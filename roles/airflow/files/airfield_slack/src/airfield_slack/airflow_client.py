@@ -1,4 +1,4 @@
-"""Airflow's REST API, as much of it as the service needs, for Airflow 3 and for 2.11."""
+"""REST API of Airflow 3, as much of it as the service needs."""
 
 from __future__ import annotations
 
