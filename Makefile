@@ -34,6 +34,7 @@ lint: $(VENV) ## Check style and types
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 	ansible-lint
 	docs/reference.py --check
+	docs/messages.py --check
 
 unit: $(VENV) ## Test the plugins on their own
 	pytest
@@ -55,8 +56,9 @@ lock: $(VENV) ## Pin the packages of the controller and of every supported relea
 	  --custom-compile-command "make lock" --group test --output-file requirements.lock pyproject.toml
 	roles/airflow/files/releases/lock.sh
 
-docs: $(VENV) ## Write docs/reference.md anew
+docs: $(VENV) ## Write what of the docs comes from the code anew
 	docs/reference.py
+	docs/messages.py --image
 
 dev-env: $(VENV) ## Build .dev-env for DAG authors, with the packages of the cluster in INVENTORY
 	ansible-playbook -i $(INVENTORY) playbooks/dev_env.yml

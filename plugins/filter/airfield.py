@@ -85,6 +85,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
+            "content_hash": dag_source.content_hash,
             "login_secrets": login.environment,
             "login_server": login.server,
             "login_settings": login.settings,

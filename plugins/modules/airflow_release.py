@@ -245,8 +245,11 @@ class Release:
                 self.module.fail_json(
                     msg=f"{self.path} is not complete, so it was not made current. Remedy: build or unpack it first."
                 )
-            for file in glob.glob(self.params["transit"] or ""):
-                os.unlink(file)
+            for path in glob.glob(self.params["transit"] or ""):
+                if os.path.isdir(path):
+                    shutil.rmtree(path)
+                else:
+                    os.unlink(path)
             temporary = link + ".new"
             if os.path.lexists(temporary):
                 os.unlink(temporary)

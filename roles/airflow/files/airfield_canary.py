@@ -17,7 +17,7 @@ from airflow.sdk import dag, get_current_context, task
     schedule=None,
     catchup=False,
     is_paused_upon_creation=False,
-    tags=["airfield"],
+    tags=["airfield", "slack:off"],
     doc_md=__doc__,
 )
 def airfield_canary() -> None:

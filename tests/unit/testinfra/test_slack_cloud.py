@@ -159,6 +159,11 @@ def test_a_body_that_is_no_call_is_refused(cloud: SlackCloud, body: str, error: 
     assert requests.post(cloud.url + "auth.test", body, headers=headers, timeout=30).json() == {"ok": False, "error": error}
 
 
+def test_a_call_without_arguments_may_be_empty(cloud: SlackCloud) -> None:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {cloud.bot_token}"}
+    assert requests.post(cloud.url + "auth.test", headers=headers, timeout=30).json()["ok"]
+
+
 # Channels and messages.
 
 

@@ -318,9 +318,10 @@ def test_files_by_which_it_came_are_removed_and_no_others(run_module: RunModule,
     make_release(base, "a")
     for name in ("airfield-a.lock", "airfield-a.deb", "airfield-a.deb.partial", "airfield-b.lock"):
         (tmp_path / name).touch()
+    (tmp_path / "airfield-a.own/src").mkdir(parents=True)
     task = {"id": "a", "state": "current", "base": str(base), "transit": str(tmp_path / "airfield-a.*")}
     run_module(airflow_release, check=True, **task)
-    assert len(list(tmp_path.glob("airfield-*"))) == 4
+    assert len(list(tmp_path.glob("airfield-*"))) == 5
     run_module(airflow_release, **task)
     assert [path.name for path in tmp_path.glob("airfield-*")] == ["airfield-b.lock"]
 

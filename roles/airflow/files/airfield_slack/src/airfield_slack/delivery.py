@@ -112,6 +112,11 @@ class Delivery:
         for alert in much:
             self.store.fold(alert, message.title(alert.body), now)
 
+    def end_threads(self, what: button.Try) -> None:
+        """Let the next failure of a task be a message of its own."""
+        for alert in self.store.messages_of(what):
+            self.store.end_thread(alert.channel, self.subject(alert))
+
     def subject(self, alert: Alert) -> str:
         """What an alert is about, for threads; empty where it stands alone."""
         body = alert.body

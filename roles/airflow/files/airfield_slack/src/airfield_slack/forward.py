@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -66,13 +67,13 @@ class Forwarder:
 
 
 def main() -> None:
-    """Until SIGTERM."""
+    """Until SIGTERM. The first argument is the host's name in the inventory."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Not for ever where a connection hangs.
     broker = redis.Redis.from_url(os.environ["AIRFIELD_SLACK_BROKER_URL"], socket_timeout=10, socket_connect_timeout=10)
-    forwarder = Forwarder(broker)
+    forwarder = Forwarder(broker, *sys.argv[1:])
     works = True
     while not stop.wait(PAUSE if works else 5 * PAUSE):
         try:

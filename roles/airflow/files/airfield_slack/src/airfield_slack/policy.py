@@ -1,11 +1,12 @@
 """Alerts for every DAG, by Airflow's cluster policies: entry point `airflow.policy` of this package.
 
-In force where airflow.cfg has `[airfield_slack] default_channel`. A task that has a failure callback of its own has that one
+In force where the environment has AIRFIELD_SLACK_DEFAULT_CHANNEL. A task that has a failure callback of its own has that one
 alone. A DAG says otherwise by a tag, `slack:#channel` or `slack:off`, or by the parameter `slack_channel`.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from airflow.policies import hookimpl
@@ -20,14 +21,11 @@ PARAMETER = "slack_channel"
 @hookimpl
 def task_policy(task: Any) -> None:
     """Give a task the alert of its DAG's channel, where it has no failure callback of its own."""
-    from airflow.configuration import conf
-
-    default = conf.get("airfield_slack", "default_channel", fallback="")
+    default = os.environ.get("AIRFIELD_SLACK_DEFAULT_CHANNEL", "")
     if not default or task.on_failure_callback:
         return
     channel = channel_of(task.dag, default)
     if channel:
-        # The name of a list in Airflow 3, which is none in 2.11; both take one.
         task.on_failure_callback = [SlackAlert(channel).failure]
 
 

@@ -126,6 +126,9 @@ class Retry:
             if state not in ENDED:
                 continue
             words = ":white_check_mark: It succeeded" if state == "success" else f":x: It ended again as {state}"
+            if state == "success":
+                # What fails next is another story.
+                self.delivery.end_threads(what)
             if self.tell(what, f"{words} at {self.now()}, run again by <@{person}>"):
                 self.store.set_press(what, "ended")
 

@@ -61,8 +61,8 @@ def make_client(connection: dict[str, Any]) -> WebClient:
 class Receiver:
     """Takes alerts from Redis into the store; each is in one of them at any time."""
 
-    def __init__(self, broker: redis.Redis, store: Store) -> None:
-        self.broker, self.store = broker, store
+    def __init__(self, broker: redis.Redis, store: Store, default_channel: str = "") -> None:
+        self.broker, self.store, self.default_channel = broker, store, default_channel
         self.works = True
 
     def step(self) -> None:
@@ -85,6 +85,11 @@ class Receiver:
     def keep(self, text: str) -> None:
         try:
             body = json.loads(text)
+            # What comes from systemd names none.
+            body["channel"] = body["channel"] or self.default_channel
+            if not body["channel"]:
+                log.warning("An alert for no channel, as there is no default: %s", text)
+                return
             new = self.store.add(body, time.time())
         except (ValueError, KeyError, TypeError):
             log.error("This is no alert: %r", text[:500])
@@ -92,8 +97,8 @@ class Receiver:
         log.info("Alert %s for %s%s", body["id"], body["channel"], "" if new else " is known")
 
 
-def listen(retry: Retry, client: WebClient, app_token: str, workers: Executor) -> SocketModeHandler:
-    """Connect to Slack by Socket Mode, from which presses come. Slack hears within its 3 seconds that they came."""
+def make_handler(retry: Retry, client: WebClient, app_token: str, workers: Executor) -> SocketModeHandler:
+    """What hears of presses, by Socket Mode. Slack hears within its 3 seconds that they came."""
     app = App(client=client, token_verification_enabled=False)
 
     def reply(body: dict[str, Any], respond: Respond) -> None:
@@ -114,9 +119,22 @@ def listen(retry: Retry, client: WebClient, app_token: str, workers: Executor) -
         # Slack opens the link itself, and wants to hear that we know.
         ack()
 
-    handler = SocketModeHandler(app, app_token, proxy=client.proxy)
-    handler.connect()
-    return handler
+    return SocketModeHandler(app, app_token, proxy=client.proxy)
+
+
+def connect(handler: SocketModeHandler, stop: threading.Event) -> None:
+    """Keep connected until the end. Slack may be away at the start; later the client itself connects again."""
+    pause = 2.0
+    while not stop.is_set():
+        try:
+            handler.connect()
+            break
+        except Exception as error:
+            log.warning("Slack gives no connection for buttons (%s): tried again in %.0f s", error, pause)
+            stop.wait(pause)
+            pause = min(60.0, 2 * pause)
+    stop.wait()
+    handler.close()
 
 
 def forever(stop: threading.Event, step: Callable[[], float | None], pause: float) -> None:
@@ -129,6 +147,15 @@ def forever(stop: threading.Event, step: Callable[[], float | None], pause: floa
             log.exception("This step did not work; it is taken again")
             wait = 5.0
         stop.wait(pause if wait is None else wait)
+
+
+def say_ready() -> None:
+    """Tell systemd that this has started: sd_notify(3)."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.connect("\0" + path[1:] if path.startswith("@") else path)
+            connection.sendall(b"READY=1")
 
 
 def main() -> None:
@@ -149,7 +176,7 @@ def main() -> None:
     retry = Retry(store, airflow, delivery, key, settings["users"])
     retry.recover()
     watch = Watch(store, airflow, broker, settings["default_channel"], settings["hosts"], socket.gethostname())
-    receiver = Receiver(broker, store)
+    receiver = Receiver(broker, store, settings["default_channel"])
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -163,11 +190,11 @@ def main() -> None:
     threads = [threading.Thread(target=forever, args=(stop, step, pause)) for step, pause in steps]
     for thread in threads:
         thread.start()
+    say_ready()
     with ThreadPoolExecutor(WORKERS) as workers:
-        handler = listen(retry, client, app_token, workers) if app_token else None
+        if app_token:
+            connect(make_handler(retry, client, app_token, workers), stop)
         stop.wait()
-        if handler is not None:
-            handler.close()
     for thread in threads:
         thread.join()
 

@@ -120,13 +120,15 @@ def test_failures_of_one_task_are_under_the_first(way: Way) -> None:
     assert (first.thread_ts, second.thread_ts, third.thread_ts, other.thread_ts) == (None, first.ts, first.ts, None)
 
 
-@pytest.mark.parametrize("end", ["success", "a day"])
+@pytest.mark.parametrize("end", ["success", "retry", "a day"])
 def test_thread_ends(way: Way, end: str) -> None:
     way.put(task="load", run="r1")
     way.go(5)
     if end == "success":
         way.put(task="load", run="r2", state="success")
-    way.go(5 if end == "success" else delivery.THREAD + 1)
+    if end == "retry":
+        way.delivery.end_threads(button.Try("sales", "r1", "load", -1, 1))
+    way.go(delivery.THREAD + 1 if end == "a day" else 5)
     way.put(task="load", run="r3")
     way.go(5)
     assert [found.thread_ts for found in way.cloud.messages("data-alerts")] == [None] * (3 if end == "success" else 2)

@@ -17,14 +17,7 @@ Apply = Callable[..., Any]
 @pytest.fixture
 def apply(monkeypatch: pytest.MonkeyPatch) -> Apply:
     """Give the policy a task; returns its failure callbacks, ours by their channels."""
-    options: dict[str, str] = {}
-    contents: dict[str, dict[str, Any]] = {
-        "airflow": {},
-        "airflow.policies": {"hookimpl": lambda function: function},
-        "airflow.configuration": {
-            "conf": SimpleNamespace(get=lambda section, name, fallback: options.get(f"{section}.{name}", fallback))
-        },
-    }
+    contents: dict[str, dict[str, Any]] = {"airflow": {}, "airflow.policies": {"hookimpl": lambda function: function}}
     for name, content in contents.items():
         module = ModuleType(name)
         vars(module).update(content)
@@ -32,7 +25,7 @@ def apply(monkeypatch: pytest.MonkeyPatch) -> Apply:
     policy = importlib.import_module("airfield_slack.policy")
 
     def apply(default: str = "#all", callback: Any = (), **dag: Any) -> Any:
-        options["airfield_slack.default_channel"] = default
+        monkeypatch.setenv("AIRFIELD_SLACK_DEFAULT_CHANNEL", default)
         task = SimpleNamespace(on_failure_callback=callback, dag=SimpleNamespace(**{"tags": set(), "params": {}, **dag}))
         policy.task_policy(task)
         return [

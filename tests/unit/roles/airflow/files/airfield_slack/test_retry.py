@@ -29,6 +29,7 @@ class Cluster:
         self.instance: dict[str, Any] | None = {"state": "failed", "try_number": 2}
         self.notes: list[str] = []
         self.messages: list[str] = []
+        self.ended: list[Try] = []
         self.fails: set[str] = set()
         everything: Any = self
         people = {"U1": "alice", "U2": "bob"}
@@ -54,6 +55,9 @@ class Cluster:
         self.notes.append(note)
         self.instance = {"state": None, "try_number": 2}
         return 1
+
+    def end_threads(self, what: Try) -> None:
+        self.ended.append(what)
 
     def update(self, alert: Alert, notes: list[str]) -> bool:
         if "update" in self.fails:
@@ -86,6 +90,7 @@ def test_task_runs_again_and_the_message_says_for_whom_and_what_came_of_it(clust
     cluster.instance = {"state": "success", "try_number": 3}
     cluster.look()
     cluster.look()
+    assert cluster.ended == [WHAT]
     assert cluster.messages[1:] == [":white_check_mark: It succeeded at 1970-01-01 00:16:52 UTC, run again by <@U1>"]
 
 
@@ -98,6 +103,7 @@ def test_other_ends_are_told_too(cluster: Cluster, instance: dict[str, Any] | No
     cluster.instance = instance
     cluster.look()
     assert cluster.messages[1].startswith(words)
+    assert cluster.ended == []
 
 
 def test_second_press_changes_nothing(cluster: Cluster) -> None:

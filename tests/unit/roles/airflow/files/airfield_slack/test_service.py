@@ -17,7 +17,7 @@ import slack_cloud
 import topology
 from airfield_slack import message
 from airfield_slack.forward import ALERTS
-from airfield_slack.service import TAKEN, Receiver, forever, listen, make_client
+from airfield_slack.service import TAKEN, Receiver, connect, forever, make_client, make_handler
 from airfield_slack.store import Store
 
 CHANNEL = "data-alerts"
@@ -66,10 +66,17 @@ def listening() -> Iterator[Slack]:
         slack = Slack(cloud)
         retry: Any = slack
         client = make_client({"password": cloud.bot_token, "extra": {"base_url": cloud.url}})
-        handler = listen(retry, client, cloud.app_token, workers)
+        handler = make_handler(retry, client, cloud.app_token, workers)
+        stop = threading.Event()
+        thread = threading.Thread(target=connect, args=(handler, stop))
+        # Slack is away at first.
+        with cloud.fault("error"):
+            thread.start()
+            topology.wait_for("an attempt", lambda: cloud.requests, 20, 0.02)
         topology.wait_for("the connection", lambda: cloud.connections, 20, 0.02)
         yield slack
-        handler.close()
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture
@@ -179,6 +186,15 @@ def test_what_is_no_alert_is_put_away(tmp_path: Path, text: str, caplog: pytest.
         receiver.step()
     assert [found.body["id"] for found in store.waiting("#a")] == ["1"]
     assert "This is no alert" in caplog.text
+
+
+@pytest.mark.parametrize(("default", "channels"), [("#ops", ["#ops"]), ("", [])])
+def test_alert_without_a_channel_goes_to_the_default(tmp_path: Path, default: str, channels: list[str]) -> None:
+    broker: Any = Broker(json.dumps({**json.loads(alert(1)), "channel": ""}))
+    store = Store(tmp_path / "alerts.db")
+    Receiver(broker, store, default).step()
+    assert store.channels() == channels
+    assert broker.lists[TAKEN] == []
 
 
 def test_redis_that_is_away_is_told_once(

@@ -73,6 +73,7 @@ def test_message_of_a_try_is_found(store: Store) -> None:
     store.add(body(channel="#b", id="2"), 1.0)
     store.add(body(id="3", **{"try": 1}), 1.0)
     store.add(body(id="4", state="up_for_retry"), 1.0)
+    assert store.messages_of(WHAT) == []
     for number, channel in enumerate(("#a", "#b", "#a", "#a")):
         alert = store.waiting(channel)[0]
         store.set_state(alert.number, "sent", 2.0, f"C{number}", f"{number}.0")

@@ -1,0 +1,304 @@
+"""Alerts in Slack, here its stand-in on this machine: what is said, and what a press of *Retry* does."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import topology
+from slack_cloud import Message, Press, SlackCloud
+
+WEB = topology.members("airflow_webserver")[0]
+SCHEDULER = topology.members("airflow_scheduler")[0]
+WORKER = topology.members("airflow_worker")[0]
+SHARED = topology.variable("airflow_worker_writable_paths", ["/var/lib/airflow"])[0]
+DATA, OPS = "data-alerts", "ops"
+BOT_TOKEN, APP_TOKEN = "xoxb-canary-61f0c2-bot", "xapp-canary-8ad93e-app"
+RETRY, LOG = "airfield_retry", "airfield_log"
+PORT = 59123
+# Where a token could have come to lie.
+PLACES = "/etc /opt/airflow/plugins /opt/airflow/airfield /usr/local /var/lib /var/log /run /tmp"
+
+Alerts = Callable[[], list[Message]]
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[SlackCloud]:
+    # The machine on the hosts' network.
+    here = str(next(ipaddress.ip_network(f"{topology.address(WEB)}/24", strict=False).hosts()))
+    with SlackCloud(
+        host="0.0.0.0",  # noqa: S104 - the network is between the test's own hosts
+        port=PORT,
+        name=here,
+        bot_token=BOT_TOKEN,
+        app_token=APP_TOKEN,
+        channels=(DATA, OPS),
+        users=("alice", "viewer", "stranger"),
+    ) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def slack(cloud: SlackCloud, tmp_path_factory: pytest.TempPathFactory, dags: None) -> Iterator[Path]:
+    """The cluster with Slack; afterwards without. Gives the inventory that adds it."""
+    path = tmp_path_factory.mktemp("slack") / "slack.yml"
+    viewer = {"username": "viewer", "email": "viewer@example.org", "roles": ["Viewer"], "password": "of a viewer 61f0"}
+    variables = {
+        "airflow_connections": [
+            {"conn_id": "slack", "conn_type": "slack", "password": BOT_TOKEN, "extra": {"base_url": cloud.url}}
+        ],
+        "airflow_users": [viewer],
+        "airflow_slack_app_token": APP_TOKEN,
+        "airflow_slack_default_channel": f"#{OPS}",
+        "airflow_slack_users": {
+            cloud.user("alice"): topology.variable("airflow_admin_username", "admin"),
+            cloud.user("viewer"): "viewer",
+        },
+    }
+    groups = {"airflow": {"children": {"airflow_slack": {"hosts": {WEB: None}}}}}
+    path.write_text(json.dumps({"all": {"vars": variables}, **groups}))
+    try:
+        run = topology.playbook("--inventory", str(path), "--diff")
+        assert run.returncode == 0, run.stdout[-3000:]
+        for token in (BOT_TOKEN, APP_TOKEN):
+            assert token not in run.stdout + run.stderr
+        topology.wait_for("the service to listen", lambda: cloud.connections, 60)
+        yield path
+    finally:
+        run = topology.playbook()
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
+@pytest.fixture
+def failures(slack: Path, cloud: SlackCloud, api: topology.Api, connect: topology.Connect) -> Iterator[Callable[..., str]]:
+    """Runs the DAG whose tasks fail; they would succeed once its file is there."""
+    used: list[str] = []
+
+    def start(tasks: int) -> str:
+        file = f"{SHARED}/alerts-{len(used)}-{tasks}"
+        used.append(file)
+        return api.trigger("airfield_alerts", tasks=tasks, file=file)
+
+    yield start
+    for name in topology.members("airflow_worker"):
+        connect(name).check_output(f"rm -f {' '.join(used)}")
+
+
+def failed(api: topology.Api, dag: str, run: str) -> None:
+    topology.wait_for(f"{dag} to fail", lambda: api.state(dag, run) == "failed", 240)
+
+
+def of_run(cloud: SlackCloud, run: str, channel: str = DATA) -> list[Message]:
+    """The messages whose buttons lead to a run."""
+    return [found for found in cloud.messages(channel) if run in unquote(json.dumps(found.attachments))]
+
+
+def wait_for_alerts(cloud: SlackCloud, run: str, number: int = 1, channel: str = DATA, timeout: float = 120) -> list[Message]:
+    """The messages of a run, once there are so many."""
+
+    def enough() -> list[Message] | None:
+        found = of_run(cloud, run, channel)
+        return found if len(found) >= number else None
+
+    return topology.wait_for(f"{number} alerts of {run}", enough, timeout)
+
+
+def shown(found: Message) -> dict[str, str]:
+    blocks = found.attachments[0]["blocks"]
+    texts = [field["text"].split("*\n", 1) for block in blocks for field in block.get("fields", [])]
+    return {name.removeprefix("*"): value for name, value in texts}
+
+
+def buttons(found: Message) -> dict[str, dict[str, Any]]:
+    blocks = found.attachments[0]["blocks"]
+    return {item["action_id"]: item for block in blocks if block["type"] == "actions" for item in block["elements"]}
+
+
+def press(cloud: SlackCloud, found: Message, user: str = "alice", **arguments: Any) -> Press:
+    return cloud.press(found.ts, DATA, RETRY, cloud.user(user), **arguments)
+
+
+def cleared(api: topology.Api, run: str) -> list[str]:
+    """Notes in the audit log of all that was cleared in a run."""
+    rows = api.call("GET", "/eventLogs", params={"event": "post_clear_task_instances", "limit": 100})["event_logs"]
+    extras = [json.loads(row["extra"]) for row in rows if run in (row["extra"] or "")]
+    return [str(extra["note"]) for extra in extras if not extra.get("dry_run", True)]
+
+
+def test_failing_dag_is_told_task_by_task_and_retry_makes_it_green(
+    failures: Callable[..., str], cloud: SlackCloud, api: topology.Api, connect: topology.Connect
+) -> None:
+    run = failures(3)
+    failed(api, "airfield_alerts", run)
+    messages = wait_for_alerts(cloud, run, 3)
+    assert sorted(found.text for found in messages) == [
+        f":red_circle: Failed: airfield_alerts.work[{number}]" for number in range(3)
+    ]
+    for found in messages:
+        said = shown(found)
+        assert (said["DAG"], said["Try"], said["Logical date"]) == ("airfield_alerts", "2 of 2", "none")
+        zone = {"Asia/Seoul": "KST"}.get(topology.variable("airflow_timezone"), "UTC")
+        assert said["Time"].endswith(zone)
+        assert said["Host"] in topology.members("airflow_worker")
+        assert f"/runs/{run}/tasks/work/mapped/" in unquote(buttons(found)[LOG]["url"])
+        assert "try_number=2" in buttons(found)[LOG]["url"]
+        assert found.attachments[0]["color"] == "danger"
+    file = api.call("GET", f"/dags/airfield_alerts/dagRuns/{run}")["conf"]["file"]
+    for name in topology.members("airflow_worker"):
+        connect(name).check_output(f"touch {file}")
+    for found in messages:
+        assert press(cloud, found).acknowledged is not None
+    topology.wait_for("the run to succeed", lambda: api.state("airfield_alerts", run) == "success", 120)
+    assert len(cleared(api, run)) == 3
+    words = f"Retried from Slack by alice ({cloud.user('alice')}), Airflow user "
+    assert [note for note in cleared(api, run) if not note.startswith(words)] == []
+
+    def told() -> bool:
+        return all("It succeeded at " in json.dumps(found.attachments) for found in of_run(cloud, run))
+
+    topology.wait_for("the messages to say so", told, 60)
+    for found in of_run(cloud, run):
+        assert f"run again by <@{cloud.user('alice')}>" in json.dumps(found.attachments)
+        assert RETRY not in buttons(found)
+
+
+def test_hundred_presses_clear_once_and_forged_ones_never(
+    failures: Callable[..., str], cloud: SlackCloud, api: topology.Api
+) -> None:
+    run = failures(1)
+    failed(api, "airfield_alerts", run)
+    (found,) = wait_for_alerts(cloud, run)
+    value = buttons(found)[RETRY]["value"]
+    data, _, mac = value.partition(".")
+    forged = [
+        *("", ".", data, f"{data}.", f".{mac}", f"{data}.{mac}A", f"{data}.{mac[:-2]}", f"A{value}", value.swapcase()),
+        *(f"{data}.{mac}.{mac}", value + "=", data[:-4] + "AAAA." + mac, json.dumps(["d", "r", "t", -1, 1, 9e9])),
+    ]
+    before = len(cloud.ephemerals)
+    for wrong in forged:
+        press(cloud, found, value=wrong)
+    for user in ("viewer", "stranger"):
+        press(cloud, found, user=user)
+    topology.wait_for("an answer to each", lambda: len(cloud.ephemerals) >= before + len(forged) + 2, 60)
+    texts = [answer.text for answer in cloud.ephemerals[before:]]
+    assert sum("This button does not work" in text for text in texts) == len(forged)
+    assert sum("may not edit DAG airfield_alerts" in text for text in texts) == 1
+    assert sum("Airflow does not know you" in text for text in texts) == 1
+    assert cleared(api, run) == []
+
+    with ThreadPoolExecutor(20) as pool:
+        presses = list(pool.map(lambda _: press(cloud, found, value=value), range(100)))
+    assert [one for one in presses if one.failed or one.late] == []
+    # It fails once more, and that is told under the first.
+    first, second = wait_for_alerts(cloud, run, 2)
+    assert len(cleared(api, run)) == 1
+    assert second.thread_ts == (first.thread_ts or first.ts)
+    # An old envelope changes nothing.
+    cloud.send(presses[0].payload)
+    topology.wait_for("an answer", lambda: "run again already" in cloud.ephemerals[-1].text, 30)
+    assert len(cleared(api, run)) == 1
+
+
+def test_hundred_failures_are_few_messages(failures: Callable[..., str], cloud: SlackCloud, api: topology.Api) -> None:
+    before = len(cloud.requests)
+    seen = len(cloud.messages(DATA))
+    run = failures(100)
+    failed(api, "airfield_alerts", run)
+
+    def summed() -> bool:
+        new = cloud.messages(DATA)[seen:]
+        own = sum(1 for found in new if found.text.startswith(":red_circle: Failed"))
+        more = [int(found.text.split()[1]) for found in new if " more alerts " in found.text]
+        return own + sum(more) == 100
+
+    topology.wait_for("all of them to be told", summed, 120)
+    assert len(cloud.messages(DATA)) - seen <= 12
+    assert [request.status for request in cloud.requests[before:] if request.status == 429] == []
+
+
+def test_slack_that_is_down_costs_no_task_and_no_alert(
+    slack: Path, cloud: SlackCloud, api: topology.Api, connect: topology.Connect
+) -> None:
+    """By the policy, as the DAG has no callback of its own; and over a restart of the service."""
+    seen = len(cloud.messages(OPS))
+    with cloud.fault("refuse"):
+        run = api.trigger("airfield_quiet")
+        failed(api, "airfield_quiet", run)
+        (task,) = api.tasks("airfield_quiet", run)
+        # Its own, on a busy machine; one attempt to reach Slack would be 10 and more.
+        assert task["duration"] < 10
+        host = connect(WEB)
+        refused = "journalctl -u airflow-slack --no-pager | grep -c 'Slack takes no message for #ops'"
+        topology.wait_for("the service to have tried", lambda: int(host.run(refused).stdout or 0) > 0, 60)
+        host.check_output("systemctl restart airflow-slack")
+    (found,) = wait_for_alerts(cloud, run, channel=OPS, timeout=300)
+    assert found.text == ":red_circle: Failed: airfield_quiet.work"
+    assert len([one for one in cloud.messages(OPS)[seen:] if "airfield_quiet" in one.text]) == 1
+
+
+def test_dag_that_wants_none_has_none(slack: Path, cloud: SlackCloud, api: topology.Api) -> None:
+    for dag in ("airfield_mute", "airfield_quiet"):
+        run = api.trigger(dag)
+        failed(api, dag, run)
+    wait_for_alerts(cloud, run, channel=OPS)
+    assert [found for found in cloud.messages(OPS) + cloud.messages(DATA) if "airfield_mute" in found.text] == []
+
+
+def test_unit_that_dies_is_told(slack: Path, cloud: SlackCloud, connect: topology.Connect) -> None:
+    seen = len(cloud.messages(OPS))
+    host = connect(SCHEDULER)
+    host.check_output("systemctl kill --signal=KILL --kill-who=main airflow-triggerer")
+
+    def told() -> list[Message]:
+        return [found for found in cloud.messages(OPS)[seen:] if found.text.endswith("Unit airflow-triggerer.service")]
+
+    (found,) = topology.wait_for("the alert", told, 60)
+    assert shown(found)["Host"] == SCHEDULER
+    topology.wait_for("it to run again", lambda: host.service("airflow-triggerer").is_running, 60)
+
+
+def test_tokens_are_nowhere_but_in_the_service_s_environment(slack: Path, connect: topology.Connect) -> None:
+    """And, encrypted, in Airflow's connection."""
+    holders = set()
+    for name in topology.members("all"):
+        found = subprocess.run(
+            ["ssh", "-F", str(topology.ssh_config()), name, f"sudo grep -rslF -f - {PLACES}"],
+            check=False,
+            input=f"{BOT_TOKEN}\n{APP_TOKEN}\n",
+            capture_output=True,
+            text=True,
+        )
+        assert found.stderr == ""
+        holders |= {(name, path) for path in found.stdout.split()}
+        journal = connect(name).run("journalctl --no-pager --all --output=cat | tr -cd '\\11\\12\\40-\\176'").stdout
+        assert BOT_TOKEN not in journal
+        assert APP_TOKEN not in journal
+    assert holders == {(WEB, "/etc/airflow/slack.env")}
+    environment = connect(WEB).file("/etc/airflow/slack.env")
+    assert (environment.mode, environment.user) == (0o600, "root")
+    read = connect(SCHEDULER).check_output("/usr/local/bin/airflow connections get slack --output json")
+    assert BOT_TOKEN not in read or "password" in read
+
+
+def test_units_are_closed(slack: Path, connect: topology.Connect) -> None:
+    for name, unit, limit in ((WEB, "airflow-slack", 1.6), (WORKER, "airflow-alerts", 1.5)):
+        host = connect(name)
+        score = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1").split(":")[1].split()[0]
+        assert float(score) <= limit
+        assert host.service(unit).is_running
+    owner = connect(WEB).check_output("ps -o user= -p $(systemctl show -P MainPID airflow-slack)")
+    assert owner.strip() not in ("root", topology.variable("airflow_user", "airflow"))
+    assert connect(WEB).check_output("ss -Hltnp | grep -c 'airfield_slack' || true") == "0"
+
+
+def test_nothing_is_left_to_change(slack: Path) -> None:
+    run = topology.playbook("--inventory", str(slack), "--check")
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "changed: [" not in run.stdout
