@@ -50,6 +50,7 @@ EXAMPLES: dict[str, message.Message] = {
     "and it went well": message.build(ALERT, ZONE, notes=[ENDED]),
     "a success, where asked for": message.build(ALERT | {"state": "success", "reason": ""}, ZONE),
     "a host is silent": message.build(HOST | {"reason": "Nothing was heard of it for 5 minutes."}, ZONE),
+    "Slack had not answered": message.missing([message.title(ALERT)]),
     "a flood": message.summary(FLOOD, ALERT["time"], ALERT["time"] + 42, ZONE),
 }
 COLOURS = {"danger": "#a30200", "good": "#2eb886", "warning": "#daa038"}
@@ -58,6 +59,7 @@ EMOJI = {
     "red_circle": '<span style="color: #dd2e44">●</span>',
     "large_green_circle": '<span style="color: #78b159">●</span>',
     "arrows_counterclockwise": "↻",
+    "grey_question": "?",
     "white_check_mark": '<span style="color: #78b159">✔</span>',
 }
 STYLE = """
@@ -118,7 +120,7 @@ def main() -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as page:
             page.write(draw())
             page.flush()
-            options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=768,1720", f"--screenshot={IMAGE}"]
+            options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=768,1830", f"--screenshot={IMAGE}"]
             subprocess.run(["chromium", *options, f"file://{page.name}"], check=True, capture_output=True)
 
 

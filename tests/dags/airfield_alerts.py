@@ -42,6 +42,29 @@ with DAG(dag_id="airfield_quiet", schedule=None):
 
     fail()
 
+# No process of theirs lives to call a callback.
+with DAG(dag_id="airfield_killed", schedule=None):
+
+    @task(task_id="work")
+    def take_memory() -> None:
+        taken = []
+        # Beyond what the worker's unit may have, and not all of the machine's.
+        while len(taken) < 96:
+            taken.append(b"x" * 2**26)
+        raise MemoryError("nobody minded")
+
+    take_memory()
+
+with DAG(dag_id="airfield_lost", schedule=None):
+
+    @task(task_id="work")
+    def wait() -> None:
+        import time
+
+        time.sleep(3600)
+
+    wait()
+
 with DAG(dag_id="airfield_mute", schedule=None, tags=["slack:off"]):
 
     @task(task_id="work")

@@ -84,6 +84,8 @@ def backends(*groups: str) -> list[str]:
 def variables() -> dict[str, Any]:
     """The inventory's variables for all hosts, the generated secrets among them, untemplated."""
     merged: dict[str, Any] = {}
+    for path in sorted(INVENTORY.glob("*.yml")):
+        merged |= yaml.safe_load(path.read_text(encoding="utf-8"))["all"].get("vars", {})
     for path in sorted((INVENTORY / "group_vars/all").glob("*.yml")):
         merged |= yaml.safe_load(path.read_text(encoding="utf-8"))
     return merged
@@ -112,11 +114,8 @@ def ssh_config() -> Path:
 
 def secret_names() -> list[str]:
     """The inventory's variables whose values must appear nowhere but where they are used."""
-    return sorted(
-        name
-        for name in variables()
-        if name.endswith(("_password", "_secret", "_secrets", "_secret_key", "_fernet_key")) and name.startswith("airflow_")
-    )
+    kinds = ("_password", "_secret", "_secrets", "_secret_key", "_fernet_key", "_token")
+    return sorted(name for name in variables() if name.endswith(kinds) and name.startswith("airflow_"))
 
 
 def secrets() -> list[tuple[str, str]]:
@@ -125,7 +124,7 @@ def secrets() -> list[tuple[str, str]]:
     for name in secret_names():
         value = variables()[name]
         found += [(name, str(part)) for part in (value.values() if isinstance(value, dict) else [value])]
-    return found
+    return found + [("airflow_connections", connection["password"]) for connection in variable("airflow_connections", [])]
 
 
 def playbook(*arguments: str, inventory: Path = INVENTORY) -> subprocess.CompletedProcess[str]:

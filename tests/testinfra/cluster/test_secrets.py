@@ -27,6 +27,13 @@ VARIABLES = {
     "AIRFLOW__CELERY__RESULT_BACKEND": {"scheduler", "worker", "cli"},
     "AIRFLOW_CONN_AIRFLOW_LOGS": {"api-server", "triggerer", "worker"},
     "AIRFLOW__SENTRY__SENTRY_DSN": {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "cli"},
+    "AIRFIELD_SLACK_BROKER_URL": {"alerts", "slack"},
+    "AIRFIELD_SLACK_AIRFLOW_PASSWORD": {"slack"},
+    "AIRFIELD_SLACK_APP_TOKEN": {"slack"},
+    "AIRFIELD_SLACK_BUTTON_KEY": {"slack"},
+    "AIRFLOW_CONN_SLACK": {"slack"},
+    # Not a secret: what is to be done for every DAG.
+    "AIRFIELD_SLACK_DEFAULT_CHANNEL": {"dag-processor", "worker"},
 }
 # Connects to a database with the password that the worker has for its results.
 CONNECT = """
@@ -71,7 +78,8 @@ def test_the_search_finds_what_it_is_for() -> None:
 
 
 def test_environment_files_hold_what_the_matrix_says(host: Host) -> None:
-    extra = {"AIRFLOW__SENTRY__SENTRY_DSN"} - {"AIRFLOW__SENTRY__SENTRY_DSN" if "sentry" in configured() else ""}
+    extra = set() if "sentry" in configured() else {"AIRFLOW__SENTRY__SENTRY_DSN"}
+    extra |= set() if topology.members("airflow_slack") else {"AIRFIELD_SLACK_DEFAULT_CHANNEL"}
     for path in host.run("ls /etc/airflow/*.env").stdout.split():
         component = Path(path).stem
         names = {line.partition("=")[0] for line in host.file(path).content_string.splitlines()}

@@ -16,12 +16,17 @@ PLACES = {
     "airflow-worker": "airflow_worker",
 }
 # systemd-analyze security: the most exposure that a unit may have (its score; reference: 9.2 for upstream's worker unit).
-SCORES = {"airflow-worker": 2.0, "airflow-dag-processor": 1.6, "airflow-triggerer": 1.6}
+SCORES = {"airflow-worker": 2.0, "airflow-dag-processor": 1.6, "airflow-triggerer": 1.6, "airflow-slack": 1.6}
 
 
 def units(host: Host) -> list[str]:
     name = host.check_output("hostname")
     return [unit for unit, group in PLACES.items() if name in topology.members(group)]
+
+
+def units_for_alerts(host: Host) -> list[str]:
+    service = topology.members("airflow_slack")
+    return (["airflow-alerts"] if service else []) + (["airflow-slack"] if host.check_output("hostname") in service else [])
 
 
 def properties(host: Host, unit: str) -> dict[str, str]:
@@ -31,12 +36,13 @@ def properties(host: Host, unit: str) -> dict[str, str]:
 
 def test_exactly_the_units_of_the_inventory_are_there(host: Host) -> None:
     installed = host.check_output("systemctl list-unit-files --no-legend 'airflow-*.service'")
-    assert sorted(line.split()[0].removesuffix(".service") for line in installed.splitlines()) == sorted(units(host))
+    found = sorted(line.split()[0].removesuffix(".service") for line in installed.splitlines())
+    assert found == sorted(units(host) + units_for_alerts(host))
 
 
 def test_units_are_active_enabled_and_grouped(host: Host) -> None:
     assert host.check_output("systemctl is-enabled airflow.target") == "enabled"
-    for unit in units(host):
+    for unit in units(host) + units_for_alerts(host):
         service = host.service(unit)
         assert service.is_running, host.check_output(f"journalctl -u {unit} -n 50 --no-pager")
         assert service.is_enabled
@@ -70,7 +76,7 @@ def test_worker_unit(host: Host) -> None:
 
 
 def test_sandbox_is_closed_and_in_force(host: Host) -> None:
-    for unit in units(host):
+    for unit in units(host) + units_for_alerts(host):
         score = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1").split(":")[1].split()[0]
         assert float(score) <= SCORES.get(unit, 1.5)
         pid = properties(host, unit)["MainPID"]

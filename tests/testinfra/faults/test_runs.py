@@ -22,8 +22,8 @@ def units(host: Host) -> list[str]:
     return host.check_output("systemctl list-units --plain --no-legend --state=active 'airflow-*.service'").split()
 
 
-def changes(*arguments: str) -> dict[str, int]:
-    run = topology.playbook(*arguments)
+def changes(*arguments: str, inventory: Path = topology.INVENTORY) -> dict[str, int]:
+    run = topology.playbook(*arguments, inventory=inventory)
     assert run.returncode == 0, run.stdout[-3000:]
     return {host: int(count) for host, count in re.findall(r"^(\S+) +: ok=.*changed=(\d+)", run.stdout, re.MULTILINE)}
 
@@ -80,7 +80,11 @@ def test_moved_component_and_new_passwords_are_followed_in_one_run(
     inventory = tmp_path / "elsewhere.yml"
     inventory.write_text(json.dumps({"airflow": {"children": {"airflow_triggerer": triggerers}}}))
 
-    changes("--inventory", str(inventory), *given(tmp_path, OTHER))
+    # Without what other files of the inventory add: the service for Slack goes.
+    changes("--inventory", str(inventory), *given(tmp_path, OTHER), inventory=topology.INVENTORY / "hosts.yml")
+    for name in topology.members("airflow"):
+        assert not [unit for unit in units(connect(name)) if unit in ("airflow-slack.service", "airflow-alerts.service")]
+        assert connect(name).run("ls -d /etc/airflow/slack* /etc/airflow/alerts.env /var/lib/airfield-slack").stdout == ""
     assert "airflow-triggerer.service" not in units(scheduler)
     assert not scheduler.file("/etc/airflow/triggerer.env").exists
     assert "airflow-triggerer.service" in units(web)

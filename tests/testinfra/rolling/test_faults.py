@@ -85,8 +85,12 @@ def test_dead_host_is_removed(load: Load, addition: topology.Addition, judge: Ju
     status, said = run("remove_workers")
     assert status != 0
     assert "No answer from worker3 over SSH" in said
+    slack = connect(topology.members("airflow_slack")[0])
+    told = "journalctl -u airflow-slack --no-pager | grep -c 'Host worker3: failed'"
+    load.wait_until("the service for Slack to miss it", lambda: slack.run(told).stdout.strip() == "1", 600)
     status, said = run("remove_workers", *dead)
     assert status == 0, said[-3000:]
+    assert "worker3" not in slack.file("/etc/airflow/slack.json").content_string
     clients = connect(topology.members("postgresql")[0]).check_output("cat /etc/postgresql/15/main/pg_hba.conf")
     assert f"# {WORKERS[0]}" in clients
     assert "# worker3" not in clients

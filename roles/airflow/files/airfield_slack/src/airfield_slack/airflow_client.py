@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +14,8 @@ from airfield_slack.button import Try
 
 # Seconds for a connection, and for an answer.
 TIMEOUT = (5, 30)
+# Task instances in one answer: Airflow's [api] maximum_page_limit is 100.
+PAGE = 100
 
 
 class AirflowError(Exception):
@@ -62,6 +66,24 @@ class Airflow:
     def health(self) -> dict[str, Any]:
         """State of the components, by name."""
         found: dict[str, Any] = self.call("GET", "/api/v2/monitor/health") or {}
+        return found
+
+    def failures(self, since: float, until: float) -> Iterator[dict[str, Any]]:
+        """Task instances that have failed for good and ended in this time, seconds since 1970; oldest first."""
+        given = {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in (("gt", since), ("lte", until))}
+        params: dict[str, Any] = {"state": "failed", "order_by": "end_date", "limit": PAGE, "offset": 0}
+        params |= {f"end_date_{name}": text for name, text in given.items()}
+        while True:
+            answer = self.call("GET", "/api/v2/dags/~/dagRuns/~/taskInstances", params=params)
+            page = answer["task_instances"] if answer else []
+            yield from page
+            params["offset"] += len(page)
+            if len(page) < PAGE:
+                return
+
+    def dag(self, dag: str) -> dict[str, Any] | None:
+        """A DAG, its tags and parameters among the rest."""
+        found: dict[str, Any] | None = self.call("GET", f"/api/v2/dags/{quote(dag, safe='')}/details")
         return found
 
     def task_instance(self, what: Try) -> dict[str, Any] | None:

@@ -67,8 +67,9 @@ class Delivery:
     channels: dict[str, Channel] = field(default_factory=dict)
 
     def recover(self) -> None:
-        """After a start: what the process before had begun to send may be there, so it is not sent again."""
-        for alert in self.store.in_doubt():
+        """After a start: what the process before had begun to send may be there."""
+        # Sent or not, it is not sent again.
+        for alert in self.store.in_state("sending"):
             self.doubt(alert, "this service ended meanwhile")
 
     def doubt(self, alert: Alert, why: str) -> None:
@@ -87,6 +88,12 @@ class Delivery:
         for summary in self.store.summaries():
             if now >= self.channel(summary.channel).free_at and not self.store.waiting(summary.channel):
                 self.show(summary, now)
+        doubts: dict[str, list[Alert]] = {}
+        for alert in self.store.in_state("doubt"):
+            doubts.setdefault(alert.channel, []).append(alert)
+        for name, alerts in doubts.items():
+            if now >= self.channel(name).free_at and not self.store.waiting(name):
+                self.notice(name, alerts, now)
         soonest = [self.channel(name).free_at for name in self.store.channels()]
         return max(0.02, min([1.0, *(at - self.clock() for at in soonest)]))
 
@@ -169,6 +176,14 @@ class Delivery:
                 self.store.end_summary(summary.channel)
         elif now - summary.until > self.limits.window:
             self.store.end_summary(summary.channel)
+
+    def notice(self, name: str, alerts: list[Alert], now: float) -> None:
+        """Say which alerts a channel may lack. Like them it is sent once."""
+        content = message.missing([message.title(alert.body) for alert in alerts])
+        answer = self.call(name, "chat.postMessage", channel=name, **content)
+        if answer is not None:
+            for alert in alerts:
+                self.store.set_state(alert.number, "noticed", now)
 
     def update(self, alert: Alert, notes: list[str], retry: str = "") -> bool:
         """Change an alert's message; returns False where that must be tried again."""

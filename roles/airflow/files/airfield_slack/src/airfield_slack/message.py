@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -95,20 +95,30 @@ def button_text(text: str) -> dict[str, Any]:
     return {"type": "plain_text", "text": text}
 
 
+def listed(text: str, colour: str, lines: Sequence[str]) -> Message:
+    """One message for many things, as many as Slack takes."""
+    shown: list[str] = []
+    length = 0
+    for line in lines:
+        length += len(line) + 1
+        if length > SECTION:
+            shown.append(f"and {len(lines) - len(shown)} more")
+            break
+        shown.append(line)
+    return {"text": text, "attachments": [{"color": colour, "fallback": text, "blocks": [section("\n".join(shown))]}]}
+
+
 def summary(counts: Mapping[str, int], since: float, until: float, zone: ZoneInfo) -> Message:
     """One message instead of many.
 
     :arg counts: what would have been said -> how often.
     """
     total = sum(counts.values())
-    text = f":red_circle: {total} more alerts between {moment(since, zone)} and {moment(until, zone)}"
+    text = f":red_circle: {total} more alert{'s' * (total != 1)} between {moment(since, zone)} and {moment(until, zone)}"
     lines = [f"{count} x {line}" for line, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    shown: list[str] = []
-    length = 0
-    for line in lines:
-        length += len(line) + 1
-        if length > SECTION:
-            shown.append(f"and {len(lines) - len(shown)} more kinds of them")
-            break
-        shown.append(line)
-    return {"text": text, "attachments": [{"color": "danger", "fallback": text, "blocks": [section("\n".join(shown))]}]}
+    return listed(text, "danger", lines)
+
+
+def missing(titles: Sequence[str]) -> Message:
+    """What may not have arrived, as Slack did not answer."""
+    return listed(":grey_question: Slack did not answer: this may be missing above", "warning", titles)

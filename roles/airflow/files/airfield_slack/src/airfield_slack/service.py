@@ -36,6 +36,7 @@ from airfield_slack.forward import ALERTS
 from airfield_slack.message import LOG, RETRY
 from airfield_slack.retry import Retry
 from airfield_slack.store import Store
+from airfield_slack.untold import Untold
 from airfield_slack.watch import Watch
 
 TAKEN = ALERTS + ":taken"
@@ -176,6 +177,7 @@ def main() -> None:
     retry = Retry(store, airflow, delivery, key, settings["users"])
     retry.recover()
     watch = Watch(store, airflow, broker, settings["default_channel"], settings["hosts"], socket.gethostname())
+    untold = Untold(store, airflow, settings["default_channel"], settings["base_url"])
     receiver = Receiver(broker, store, settings["default_channel"])
 
     stop = threading.Event()
@@ -185,6 +187,7 @@ def main() -> None:
         (delivery.step, 1.0),
         (retry.step, 1.0),
         (watch.step, 1.0),
+        (untold.step, 1.0),
         (lambda: store.forget(time.time() - MEMORY), 3600.0),
     ]
     threads = [threading.Thread(target=forever, args=(stop, step, pause)) for step, pause in steps]

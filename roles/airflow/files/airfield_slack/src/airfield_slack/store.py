@@ -13,7 +13,8 @@ from typing import Any
 
 from airfield_slack.button import Try
 
-# States of an alert: waiting; sending, when nobody knows whether Slack has it; sent; folded into a summary; dropped.
+# States of an alert: waiting; sending; sent; doubt, when nobody knows whether Slack has it, and noticed, once the channel has
+# been told of that; folded into a summary; dropped.
 SCHEMA = """
 create table if not exists alert (
   number integer primary key,
@@ -60,6 +61,11 @@ create table if not exists press (
 create table if not exists silence (
   what text not null primary key,
   since real not null
+) strict;
+-- Up to when something was looked at.
+create table if not exists mark (
+  name text not null primary key,
+  at real not null
 ) strict;
 """
 
@@ -162,6 +168,11 @@ class Store:
         body = json.loads(row["body"])
         return Alert(row["number"], body, row["channel"], row["received"], row["place"], row["ts"])
 
+    def knows(self, what: Try) -> bool:
+        """Whether an alert of this failure is here, in whatever channel and state."""
+        with self.lock:
+            return self.connection.execute("select 1 from alert where failure = ?", (name_of(what),)).fetchone() is not None
+
     def messages_of(self, what: Try) -> list[Alert]:
         """The alerts of a try that have a message in Slack."""
         with self.lock:
@@ -176,24 +187,25 @@ class Store:
                 "update alert set state = ?, settled = ?, place = ?, ts = ? where number = ?", (state, now, place, ts, number)
             )
 
-    def in_doubt(self) -> list[Alert]:
-        """What was on its way to Slack when the service ended. Sent or not, it is not sent again."""
+    def in_state(self, state: str) -> list[Alert]:
+        """All alerts in a state, in order."""
         with self.lock:
-            rows = self.connection.execute("select * from alert where state = 'sending' order by number").fetchall()
+            rows = self.connection.execute("select * from alert where state = ? order by number", (state,)).fetchall()
         return [self.alert(row) for row in rows]
 
     def sent_since(self, channel: str, since: float) -> int:
         """How many alerts went to a channel, each with a message of its own."""
         with self.lock:
             row = self.connection.execute(
-                "select count(*) from alert where channel = ? and state in ('sent', 'doubt') and settled > ?", (channel, since)
+                "select count(*) from alert where channel = ? and state in ('sent', 'doubt', 'noticed') and settled > ?",
+                (channel, since),
             ).fetchone()
         return int(row[0])
 
     def forget(self, before: float) -> None:
         """Remove what is settled for long, whatever it was."""
         with self.transaction() as base:
-            base.execute("delete from alert where state not in ('waiting', 'sending') and settled < ?", (before,))
+            base.execute("delete from alert where state not in ('waiting', 'sending', 'doubt') and settled < ?", (before,))
             base.execute("delete from thread where at < ?", (before,))
             base.execute("delete from press where at < ?", (before,))
 
@@ -291,3 +303,14 @@ class Store:
                 base.execute("delete from silence where what = ?", (what,))
             else:
                 base.execute("insert or ignore into silence values (?, ?)", (what, now))
+
+    # Marks
+
+    def mark(self, name: str) -> float | None:
+        with self.lock:
+            row = self.connection.execute("select at from mark where name = ?", (name,)).fetchone()
+        return row["at"] if row else None
+
+    def set_mark(self, name: str, at: float) -> None:
+        with self.transaction() as base:
+            base.execute("insert or replace into mark values (?, ?)", (name, at))

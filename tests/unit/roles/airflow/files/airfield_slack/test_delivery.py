@@ -18,6 +18,8 @@ from slack_sdk import WebClient
 KEY = "key of the cluster"
 TASK = {"kind": "task", "state": "failed", "dag": "sales", "run": "r", "task": "load", "map_index": -1, "try": 1, "tries": 1}
 
+MISSING = ":grey_question: Slack did not answer: this may be missing above"
+
 
 class Way:
     """From the store to the stand-in, with one clock for both."""
@@ -175,7 +177,7 @@ def test_alerts_of_the_last_minutes_count_for_the_flood(way: Way) -> None:
         way.put()
         way.go(50)
     assert len(way.texts()) == 6
-    assert way.cloud.messages("data-alerts")[-1].text.startswith(":red_circle: 1 more alerts between ")
+    assert way.cloud.messages("data-alerts")[-1].text.startswith(":red_circle: 1 more alert between ")
 
 
 def test_summary_waits_for_what_came_before(way: Way) -> None:
@@ -240,7 +242,9 @@ def test_what_slack_may_have_is_not_sent_again(way: Way, fault: str, caplog: pyt
     way.go(600)
     way.put()
     way.go(10)
-    assert way.texts() == (["sales.task1"] if fault == "slow" else []) + ["sales.task2"]
+    assert way.texts() == (["sales.task1"] if fault == "slow" else []) + [MISSING, "sales.task2"]
+    notice = way.cloud.messages("data-alerts")[-2]
+    assert notice.attachments[0]["blocks"][0]["text"]["text"] == ":red_circle: Failed: sales.task1"
     assert "Nobody knows whether Slack has alert :red_circle: Failed: sales.task1" in caplog.text
 
 
@@ -250,8 +254,25 @@ def test_what_was_on_its_way_when_the_service_was_killed_is_not_sent_again(way: 
     way.store.set_state(way.store.waiting("#data-alerts")[0].number, "sending", way.now)
     way.start()
     way.go(10)
-    assert way.texts() == ["sales.task2"]
+    assert way.texts() == ["sales.task2", MISSING]
     assert "this service ended meanwhile" in caplog.text
+
+
+def test_notice_of_what_may_be_missing_waits_for_slack_and_is_one(way: Way) -> None:
+    way.start(timeout=1)
+    for _ in range(2):
+        way.put()
+    with way.cloud.fault("hang"):
+        way.go(5)
+    way.put()
+    way.cloud.fault("error")
+    way.go(600)
+    assert way.texts() == []
+    way.cloud.heal()
+    way.go(600)
+    assert way.texts() == ["sales.task3", MISSING]
+    notice = way.cloud.messages("data-alerts")[-1].attachments[0]["blocks"][0]["text"]["text"]
+    assert notice.splitlines() == [f":red_circle: Failed: sales.task{number}" for number in (1, 2)]
 
 
 class KilledError(BaseException):
@@ -276,7 +297,7 @@ def test_alert_with_which_the_service_was_killed_is_not_sent_again(
             way.delivery.step()
     way.start()
     way.go(60)
-    assert way.texts() == ["sales.task1"] * arrived
+    assert way.texts() == ["sales.task1"] * arrived + [MISSING]
 
 
 def test_alert_of_yesterday_is_dropped_with_a_word(way: Way, caplog: pytest.LogCaptureFixture) -> None:

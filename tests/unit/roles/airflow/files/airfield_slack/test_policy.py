@@ -54,7 +54,6 @@ def test_task_keeps_a_callback_of_its_own(apply: Apply) -> None:
         ({"tags": {"slack:#team", "daily"}}, "#team"),
         ({"tags": ["slack:C0123"]}, "C0123"),
         ({"params": {"slack_channel": "#team"}}, "#team"),
-        ({"params": {"slack_channel": SimpleNamespace(value="#team")}}, "#team"),
         ({"tags": {"slack:#tag"}, "params": {"slack_channel": "#param"}}, "#tag"),
         ({"tags": None, "params": None}, "#all"),
         ({"tags": {"slack"}}, "#all"),

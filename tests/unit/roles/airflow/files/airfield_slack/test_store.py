@@ -62,7 +62,7 @@ def test_all_is_there_after_the_process(tmp_path: Path) -> None:
     before.fold(before.waiting("#a")[0], "line", 6.0)
     after = Store(tmp_path / "alerts.db")
     assert after.waiting("#a") == []
-    assert [alert.number for alert in after.in_doubt()] == [second.number]
+    assert [alert.number for alert in after.in_state("sending")] == [second.number]
     assert after.person(WHAT) == "U1"
     assert after.thread("#a", "sales.load", 4.0) == "1.1"
     assert [(summary.counts, summary.ts) for summary in after.summaries()] == [({"line": 1}, None)]
@@ -135,7 +135,7 @@ def test_old_things_are_forgotten_and_waiting_ones_are_not(store: Store) -> None
     store.claim(WHAT, "U1", 1.0)
     store.begin_thread("#a", "sales.load", "1.1", 1.0)
     store.forget(2.0)
-    assert (len(store.waiting("#a")), len(store.in_doubt()), store.person(WHAT)) == (1, 1, None)
+    assert (len(store.waiting("#a")), len(store.in_state("sending")), store.person(WHAT)) == (1, 1, None)
     # The same alert is news again.
     assert store.add(json.loads(json.dumps(sent.body)), 3.0)
 
