@@ -17,6 +17,9 @@ OTHER = {
     for name in ("database_password", "result_backend_password", "broker_password", "logs_secret_key")
 }
 
+# Workers one after the other are test_rolling.py's.
+TOGETHER = {"airflow_worker_batch": 99, "airflow_worker_minimum_percent": 0}
+
 
 def units(host: Host) -> list[str]:
     return host.check_output("systemctl list-units --plain --no-legend --state=active 'airflow-*.service'").split()
@@ -41,7 +44,7 @@ def quoted_password(name: str) -> str:
     return quote(topology.variables()[f"airflow_{name}_password"], safe="").replace("~", "%7E")
 
 
-def given(tmp_path: Path, variables: dict[str, str]) -> list[str]:
+def given(tmp_path: Path, variables: dict[str, Any]) -> list[str]:
     """Arguments that set variables; secrets go by a file, since everybody may read a command line."""
     path = tmp_path / "given.json"
     path.write_text(json.dumps(variables))
@@ -81,7 +84,7 @@ def test_moved_component_and_new_passwords_are_followed_in_one_run(
     inventory.write_text(json.dumps({"airflow": {"children": {"airflow_triggerer": triggerers}}}))
 
     # Without what other files of the inventory add: the service for Slack goes.
-    changes("--inventory", str(inventory), *given(tmp_path, OTHER), inventory=topology.INVENTORY / "hosts.yml")
+    changes("--inventory", str(inventory), *given(tmp_path, OTHER | TOGETHER), inventory=topology.INVENTORY / "hosts.yml")
     for name in topology.members("airflow"):
         assert not [unit for unit in units(connect(name)) if unit in ("airflow-slack.service", "airflow-alerts.service")]
         assert connect(name).run("ls -d /etc/airflow/slack* /etc/airflow/alerts.env /var/lib/airfield-slack").stdout == ""
@@ -90,7 +93,7 @@ def test_moved_component_and_new_passwords_are_followed_in_one_run(
     assert "airflow-triggerer.service" in units(web)
     api.finish("example_xcom", api.trigger("example_xcom"))
 
-    changes()
+    changes(*given(tmp_path, TOGETHER))
     assert "airflow-triggerer.service" in units(scheduler)
     assert "airflow-triggerer.service" not in units(web)
     # Nothing there reads DAGs any more.
