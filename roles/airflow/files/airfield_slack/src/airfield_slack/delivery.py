@@ -92,7 +92,7 @@ class Delivery:
         for alert in self.store.in_state("doubt"):
             doubts.setdefault(alert.channel, []).append(alert)
         for name, alerts in doubts.items():
-            if now >= self.channel(name).free_at and not self.store.waiting(name):
+            if now >= self.channel(name).free_at:
                 self.notice(name, alerts, now)
         soonest = [self.channel(name).free_at for name in self.store.channels()]
         return max(0.02, min([1.0, *(at - self.clock() for at in soonest)]))

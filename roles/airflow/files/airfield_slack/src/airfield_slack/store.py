@@ -197,7 +197,7 @@ class Store:
         """How many alerts went to a channel, each with a message of its own."""
         with self.lock:
             row = self.connection.execute(
-                "select count(*) from alert where channel = ? and state in ('sent', 'doubt', 'noticed') and settled > ?",
+                "select count(*) from alert where channel = ? and state in ('sent', 'doubt') and settled > ?",
                 (channel, since),
             ).fetchone()
         return int(row[0])
@@ -205,7 +205,7 @@ class Store:
     def forget(self, before: float) -> None:
         """Remove what is settled for long, whatever it was."""
         with self.transaction() as base:
-            base.execute("delete from alert where state not in ('waiting', 'sending', 'doubt') and settled < ?", (before,))
+            base.execute("delete from alert where state not in ('waiting', 'sending') and settled < ?", (before,))
             base.execute("delete from thread where at < ?", (before,))
             base.execute("delete from press where at < ?", (before,))
 

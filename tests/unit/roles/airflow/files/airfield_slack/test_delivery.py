@@ -275,6 +275,17 @@ def test_notice_of_what_may_be_missing_waits_for_slack_and_is_one(way: Way) -> N
     assert notice.splitlines() == [f":red_circle: Failed: sales.task{number}" for number in (1, 2)]
 
 
+def test_notice_that_slack_may_have_is_not_sent_again(way: Way) -> None:
+    way.start(timeout=1)
+    way.put()
+    with way.cloud.fault("hang"):
+        way.go(1)
+    with way.cloud.fault("slow"):
+        way.go(5)
+    way.go(600)
+    assert way.texts() == [MISSING]
+
+
 class KilledError(BaseException):
     """As a process ends that is killed: nothing catches it."""
 
