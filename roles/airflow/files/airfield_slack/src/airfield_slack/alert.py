@@ -52,29 +52,28 @@ class SlackAlert:
 
 def describe(channel: str, state: str, context: Mapping[str, Any]) -> dict[str, Any]:
     """An alert, ready for JSON, of the context that Airflow 3 or 2.11 gives to a callback."""
-    ti = context.get("task_instance") or context.get("ti")
-    run = context.get("dag_run")
-    # Airflow 3 has none for a run that somebody has started without one.
-    logical_date = context.get("logical_date") or getattr(run, "logical_date", None)
+    # Airflow 3 has none for a run that somebody has started without one, and tells none of a run whose end no task has made.
+    logical_date = context.get("logical_date")
     alert: dict[str, Any] = {
         "id": str(uuid.uuid4()),
         "kind": "task",
         "channel": channel,
         "state": state,
-        "dag": getattr(ti, "dag_id", None) or getattr(run, "dag_id", ""),
-        "run": getattr(ti, "run_id", None) or context.get("run_id") or getattr(run, "run_id", ""),
+        # These two are in every context; a task instance is not.
+        "dag": context["dag"].dag_id,
+        "run": context["run_id"],
         "logical_date": logical_date.isoformat() if isinstance(logical_date, datetime) else None,
     }
     if "reason" in context:
-        # Only the callback of a whole DAG has one; what it has of a task instance is the last one's, and in part.
+        # Only the callback of a whole DAG has one; what it may have of a task instance is the last one's, and in part.
         return alert | {"kind": "run", "reason": str(context["reason"] or ""), "log_url": run_url(alert)}
-    exception = context.get("exception")
+    ti = context["ti"]
     return alert | {
-        "task": getattr(ti, "task_id", ""),
+        "task": ti.task_id,
         "map_index": number(ti, "map_index", -1),
         "try": number(ti, "try_number", 1),
         "tries": number(ti, "max_tries", 0) + 1,
-        "reason": words_of(exception),
+        "reason": words_of(context.get("exception")),
         "log_url": str(getattr(ti, "log_url", None) or ""),
     }
 
@@ -102,5 +101,6 @@ def run_url(alert: Mapping[str, Any]) -> str:
 
     dag, run = quote(alert["dag"], safe=""), quote(alert["run"], safe="")
     if __version__.startswith("2."):
-        return conf.get("webserver", "base_url").rstrip("/") + f"/dags/{dag}/grid?dag_run_id={run}"
-    return conf.get("api", "base_url", fallback="").rstrip("/") + f"/dags/{dag}/runs/{run}"
+        return conf.get("webserver", "base_url") + f"/dags/{dag}/grid?dag_run_id={run}"
+    # The fallback is what `log_url` of a task instance has.
+    return conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/") + f"/dags/{dag}/runs/{run}"
