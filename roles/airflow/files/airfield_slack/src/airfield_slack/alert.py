@@ -13,6 +13,8 @@ from airfield_slack import outbox
 
 # What is shown of an exception, in characters.
 REASON = 500
+# Airflow 3 says nothing more of a task that it misses.
+LOST = "Airflow has lost the task's process, or its host. Its log may say more."
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def describe(channel: str, state: str, context: Mapping[str, Any]) -> dict[str, 
         "map_index": number(ti, "map_index", -1),
         "try": number(ti, "try_number", 1),
         "tries": number(ti, "max_tries", 0) + 1,
-        "reason": words_of(context.get("exception")),
+        "reason": words_of(context.get("exception")) or ("" if state == "success" else LOST),
         "log_url": str(getattr(ti, "log_url", None) or ""),
     }
 

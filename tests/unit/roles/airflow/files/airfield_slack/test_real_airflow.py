@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airfield_slack.alert import LOST
 from airfield_slack.button import Try
 from airfield_slack.store import Store
 from airfield_slack.untold import log_url
@@ -67,7 +68,7 @@ AIRFLOW_3 = Version(
     undated=("task", "run"),
     date_without_task=None,
     tellings=2,
-    loss=lambda alert: "",
+    loss=lambda alert: LOST,
 )
 AIRFLOW_2 = Version(
     name="2.11.2",
