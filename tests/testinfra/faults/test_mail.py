@@ -72,5 +72,6 @@ def test_mail_arrives(mailbox: Mailbox, api: topology.Api, dags: None) -> None:
     assert {mail["From"] for mail in found} == {SETTINGS["from_email"]}
     assert {mail["To"] for mail in found} == {"team@example.org"}
     subjects = sorted(mail["Subject"] for mail in found)
-    assert subjects[0].startswith("Airflow alert: <TaskInstance: airfield_mail.fail ")
+    assert subjects[0].startswith("Airflow alert: ")
+    assert "task_id='fail' dag_id='airfield_mail'" in subjects[0]
     assert subjects[1:] == ["by function", "by hook"]
