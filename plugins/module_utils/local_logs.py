@@ -217,8 +217,11 @@ def main() -> None:
             )
     # Those of running tasks are not uploaded yet, either.
     waiting = set() if left is None else {path for path in logs if os.path.exists(os.path.join(arguments.folder, path))}
-    for path in prune(arguments.folder, arguments.days, arguments.max_mb * 2**20, waiting, time.time()):
-        print(f"{path} is lost: it was not uploaded yet, and there are more logs than airflow_local_log_max_mb.", flush=True)
+    disk = os.statvfs(arguments.folder)
+    # A small partition is not to be full for want of a smaller number.
+    limit = min(arguments.max_mb * 2**20, int(disk.f_blocks * disk.f_frsize * arguments.disk_percent / 100))
+    for path in prune(arguments.folder, arguments.days, limit, waiting, time.time()):
+        print(f"{path} is lost: it was not uploaded yet, and the logs need more than airflow_local_log_max_mb.", flush=True)
     problems |= full_disks(arguments.disk, arguments.disk_percent)
     told = recall(arguments.state)
     with open(arguments.state, "w", encoding="utf-8") as stream:

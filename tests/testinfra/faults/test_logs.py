@@ -176,8 +176,11 @@ def small_log_partition(worker: Host) -> Iterator[None]:
 @pytest.mark.usefixtures("dags", "small_log_partition")
 def test_tasks_run_on_beside_a_full_log_partition(api: topology.Api, worker: Host) -> None:
     before = Waiting(api, worker, "before")
-    worker.run(f"dd if=/dev/zero of={LOGS}/filler bs=1M; echo >>{LOGS}/filler")
-    assert worker.check_output(f"df --output=pcent {LOGS} | tail -n 1").strip() == "100%"
+    # As a program would that does not let go of its log.
+    worker.check_output(
+        f"systemd-run --quiet --unit=filler sh -c 'cat /dev/zero >{LOGS}/filler; exec sleep infinity >>{LOGS}/filler'"
+    )
+    topology.wait_for("the partition to be full", lambda: "100%" in worker.check_output(f"df {LOGS}"), 30)
     before.end()
     status, said = look_after(worker)
     assert status == "1"
@@ -188,7 +191,8 @@ def test_tasks_run_on_beside_a_full_log_partition(api: topology.Api, worker: Hos
     run = api.trigger("example_xcom")
     api.finish("example_xcom", run)
     assert worker.service("airflow-worker").is_running
-    worker.check_output(f"rm {LOGS}/filler")
+    # What nobody writes to any more is removed.
+    worker.check_output("systemctl stop filler")
     topology.wait_for("all to be well", lambda: look_after(worker)[0] == "0", 60)
     after = Waiting(api, worker, "after")
     after.end()

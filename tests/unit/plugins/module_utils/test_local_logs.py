@@ -353,10 +353,10 @@ def test_airflow_that_does_not_even_start_keeps_no_disk_from_being_looked_at(
     provide_airflow(monkeypatch, SimpleNamespace())
     write(folder, FIRST, age=9 * DAY)
     write(folder, PARSED, age=9 * DAY)
-    status, said = run("--upload", f"--disk={folder}", "--disk-percent=0")
+    status, said = run("--upload", f"--disk={folder}", "--disk-percent=0.01")
     assert (status, paths(folder)) == (1, [FIRST])
     assert "could not be uploaded" in said
-    assert "more than the 0 of airflow_disk_alert_percent" in said
+    assert "more than the 0.01 of airflow_disk_alert_percent" in said
 
 
 def test_log_that_is_lost_is_named(run: Any, folder: Path, store: Store) -> None:
@@ -366,8 +366,17 @@ def test_log_that_is_lost_is_named(run: Any, folder: Path, store: Store) -> None
     assert f"{FIRST} is lost: it was not uploaded yet" in said
 
 
+def test_logs_never_need_all_of_their_file_system(run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = SimpleNamespace(f_blocks=1000, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda path: small)
+    write(folder, "old.log", "x" * 400, age=60)
+    write(folder, "new.log", "x" * 500)
+    assert run() == (0, "")
+    assert paths(folder) == ["new.log"]
+
+
 def test_problem_is_new_once_and_again_after_it_was_gone(run: Any, folder: Path) -> None:
-    full, fine = (f"--disk={folder}", "--disk-percent=0"), (f"--disk={folder}", "--disk-percent=100")
+    full, fine = (f"--disk={folder}", "--disk-percent=0.01"), (f"--disk={folder}", "--disk-percent=100")
     ends = [run(*options)[0] for options in (full, full, full, fine, full)]
     assert ends == [1, local_logs.TOLD_BEFORE, local_logs.TOLD_BEFORE, 0, 1]
 
@@ -376,8 +385,8 @@ def test_problem_beside_another_is_new(run: Any, folder: Path, store: Store) -> 
     write(folder, FIRST)
     store.away = True
     assert run("--upload")[0] == 1
-    assert run("--upload", f"--disk={folder}", "--disk-percent=0")[0] == 1
-    assert run("--upload", f"--disk={folder}", "--disk-percent=0")[0] == local_logs.TOLD_BEFORE
+    assert run("--upload", f"--disk={folder}", "--disk-percent=0.01")[0] == 1
+    assert run("--upload", f"--disk={folder}", "--disk-percent=0.01")[0] == local_logs.TOLD_BEFORE
 
 
 def test_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
