@@ -45,6 +45,10 @@ options:
   socket:
     description: Text of the whole unit file of a socket that the service takes its connections from.
     type: str
+  timer:
+    description: Text of the whole unit file of a timer that starts the service, which then runs and ends. The timer is what is
+      enabled and kept active, and each start of the service takes what is there by then.
+    type: str
   environment_file:
     description: Path of a file for O(environment), written 0600 root:root. PID 1 reads it, the service's user cannot.
     type: path
@@ -233,12 +237,14 @@ class Service:
         self.params = module.params
         self.unit = self.params["name"] + ".service"
         self.socket = self.params["name"] + ".socket"
+        self.timer = self.params["name"] + ".timer"
         # What is started at boot, and again by hand: a service with a socket comes up by its first connection.
-        self.entry = self.socket if self.params["socket"] else self.unit
+        self.entry = self.socket if self.params["socket"] else self.timer if self.params["timer"] else self.unit
         self.mark_path = "/var/lib/airfield/{}.fingerprint".format(self.params["name"])
         self.running_mark_path = "/run/airfield/{}.fingerprint".format(self.params["name"])
         self.unit_path = "/etc/systemd/system/" + self.unit
         self.socket_path = "/etc/systemd/system/" + self.socket
+        self.timer_path = "/etc/systemd/system/" + self.timer
         if self.params["drop_in"] is not None:
             self.unit_path += ".d/airfield.conf"
         # Not part of what the process is started from.
@@ -278,6 +284,8 @@ class Service:
         files = [{"path": self.unit_path, "content": self.text}, *self.params["files"]]
         if self.params["socket"]:
             files.append({"path": self.socket_path, "content": self.params["socket"]})
+        if self.params["timer"]:
+            files.append({"path": self.timer_path, "content": self.params["timer"]})
         for file in files:
             self.diff += text_diff(file["path"], read_text(file["path"]), file["content"])
         files += self.secret_files
@@ -292,7 +300,7 @@ class Service:
 
     def enable(self) -> bool:
         """Enable what is started at boot, and what its unit names by Also=; returns whether any was not."""
-        texts = self.text + (self.params["socket"] or "")
+        texts = self.text + (self.params["socket"] or "") + (self.params["timer"] or "")
         units = [self.entry, *re.findall(r"^Also=(\S+)$", texts, re.MULTILINE)]
         if all(systemd.show(self.module, unit)["UnitFileState"] == "enabled" for unit in units):
             return False
@@ -312,6 +320,8 @@ class Service:
         state = systemd.show(self.module, self.entry)["ActiveState"]
         if state not in ("active", "reloading"):
             return "it was %s" % (state or "unknown")
+        if self.params["timer"]:
+            return ""
         running = systemd.show(self.module, self.unit)["ActiveState"] != "inactive"
         if running and read_text(self.running_mark_path) != mark + "\n":
             return STALE
@@ -369,13 +379,20 @@ class Service:
 
     def absent(self) -> None:
         state = systemd.show(self.module, self.unit)
-        candidates = (self.unit_path, self.socket_path, self.params["environment_file"], self.mark_path, self.running_mark_path)
+        entries = {self.socket: self.socket_path, self.timer: self.timer_path}
+        candidates = (
+            self.unit_path,
+            *entries.values(),
+            self.params["environment_file"],
+            self.mark_path,
+            self.running_mark_path,
+        )
         paths = [path for path in candidates if path and os.path.exists(path)]
         changed = bool(paths) or state["ActiveState"] in ("active", "activating")
         if changed and not self.module.check_mode:
             if state["LoadState"] == "loaded":
-                sockets = [self.socket] if self.socket_path in paths else []
-                systemd.systemctl(self.module, "disable", "--now", *sockets, self.unit)
+                present = [entry for entry, path in entries.items() if path in paths]
+                systemd.systemctl(self.module, "disable", "--now", *present, self.unit)
             for path in paths:
                 os.unlink(path)
             systemd.systemctl(self.module, "daemon-reload")
@@ -392,6 +409,7 @@ def main() -> None:
             "unit": {"type": "str"},
             "drop_in": {"type": "str"},
             "socket": {"type": "str"},
+            "timer": {"type": "str"},
             "environment_file": {"type": "path"},
             "environment": {"type": "dict", "no_log": True},
             "files": {"type": "list", "elements": "dict", "default": [], "options": VALIDATED_FILE_OPTIONS},
@@ -413,7 +431,7 @@ def main() -> None:
                 },
             },
         },
-        mutually_exclusive=[("unit", "drop_in")],
+        mutually_exclusive=[("unit", "drop_in"), ("socket", "timer")],
         required_by={"environment": ("environment_file",)},
         required_if=[("state", "started", ("unit", "drop_in"), True)],
         supports_check_mode=True,
