@@ -71,7 +71,7 @@ def seal(module: AnsibleModule, path: str, recipients: list[str], text: str) -> 
     command = ["age", "--encrypt", *("--recipient=" + recipient for recipient in recipients), "--output=" + temporary]
     mask = os.umask(0o077)
     try:
-        rc, stdout, stderr = module.run_command(command, data=text, binary_data=True)
+        rc, stdout, stderr = module.run_command(command, data=text)
     finally:
         os.umask(mask)
     if rc:

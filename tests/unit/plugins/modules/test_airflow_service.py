@@ -17,6 +17,7 @@ RunModule = Callable[..., dict[str, Any]]
 Tree = Callable[[Path], Any]
 UNIT = "/etc/systemd/system/airflow-triggerer.service"
 SOCKET = "/etc/systemd/system/airflow-triggerer.socket"
+TIMER = "/etc/systemd/system/airflow-triggerer.timer"
 MARK = "/var/lib/airfield/airflow-triggerer.fingerprint"
 RUNNING_MARK = "/run/airfield/airflow-triggerer.fingerprint"
 ENVIRONMENT = "/etc/airflow/triggerer.env"
@@ -79,10 +80,10 @@ class Host:
     def enable(self, unit: str) -> None:
         self.enabled.add(unit)
 
-    def disable(self, option: str, unit: str) -> None:
+    def disable(self, option: str, *units: str) -> None:
         assert option == "--now"
-        self.enabled.discard(unit)
-        self.stop(unit)
+        self.enabled -= set(units)
+        self.stop(*units)
 
     def stop(self, *units: str) -> None:
         for unit in units:
@@ -390,6 +391,34 @@ def test_running_service_with_a_socket_restarts_by_its_fingerprint(run_module: R
     assert host.states == {"airflow-triggerer.service": "inactive", "airflow-triggerer.socket": "active"}
 
 
+WITH_TIMER: dict[str, Any] = {"timer": "[Timer]\nOnCalendar=daily\n"}
+
+
+def test_service_with_a_timer_is_left_to_it(run_module: RunModule, host: Host) -> None:
+    result = run(run_module, **WITH_TIMER)
+    assert (result["changed"], result["started"], result["reason"]) == (True, True, "it was inactive")
+    assert host.text(TIMER) == WITH_TIMER["timer"]
+    assert host.changes == ["daemon-reload", "enable airflow-triggerer.timer", "restart airflow-triggerer.timer"]
+    assert not run(run_module, **WITH_TIMER)["changed"]
+
+
+@pytest.mark.parametrize("state", ["inactive", "activating", "failed"])
+def test_service_with_a_timer_takes_what_changed_at_its_next_start(run_module: RunModule, host: Host, state: str) -> None:
+    run(run_module, **WITH_TIMER)
+    host.states["airflow-triggerer.service"] = state
+    host.changes.clear()
+    result = run(run_module, timer="[Timer]\nOnCalendar=weekly\n", files=[])
+    assert (result["changed"], result["started"], result["pending"]) == (True, False, False)
+    assert host.changes == ["daemon-reload"]
+    assert not run(run_module, timer="[Timer]\nOnCalendar=weekly\n", files=[])["changed"]
+
+
+def test_timer_that_does_not_run_is_started(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_TIMER)
+    host.states["airflow-triggerer.timer"] = "inactive"
+    assert run(run_module, **WITH_TIMER)["started"]
+
+
 def test_health_of_a_service_with_a_socket_is_asked(run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_service, "open_url", lambda url, **rest: io.BytesIO(b""))
     assert run(run_module, **WITH_SOCKET, health={"url": "http://h/"})["started"]
@@ -623,6 +652,15 @@ def test_absent_service_is_stopped_and_its_files_removed(run_module: RunModule, 
     host.changes.clear()
     assert not remove(run_module)["changed"]
     assert host.changes == []
+
+
+def test_absent_service_takes_its_timer_with_it(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_TIMER)
+    host.changes.clear()
+    assert remove(run_module)["changed"]
+    assert host.changes[0] == "disable --now airflow-triggerer.timer airflow-triggerer.service"
+    assert host.states["airflow-triggerer.timer"] == "inactive"
+    assert host.text(TIMER) is None
 
 
 def test_killed_removal_is_finished(run_module: RunModule, host: Host) -> None:
