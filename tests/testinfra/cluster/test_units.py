@@ -128,6 +128,23 @@ def test_old_logs_go_and_young_ones_stay(host: Host) -> None:
     host.check_output(f"rm -r {folder}")
 
 
+@pytest.mark.parametrize(("unit", "score"), [("airfield-backup", 2.0), ("airfield-database-clean", 1.6)])
+def test_timers_of_housekeeping_run_on_the_first_scheduler_alone(host: Host, unit: str, score: float) -> None:
+    installed = host.run(f"systemctl list-unit-files --no-legend '{unit}.*'").stdout.split()
+    if host.check_output("hostname") not in topology.members("airflow_scheduler")[:1]:
+        assert installed == []
+        assert not host.file("/etc/airflow/backup.json").exists
+        return
+    assert host.check_output(f"systemctl is-active {unit}.timer") == "active"
+    assert host.check_output(f"systemctl is-enabled {unit}.timer") == "enabled"
+    # A day that the host was down for is made up for.
+    assert properties(host, f"{unit}.timer")["Persistent"] == "yes"
+    shown = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1").split(":")[1].split()[0]
+    assert float(shown) <= score
+    for path in ("/etc/airflow/backup.json", "/var/lib/airfield/backup-secrets.age"):
+        assert (host.file(path).mode, host.file(path).user) == (0o600, "root")
+
+
 @pytest.mark.parametrize("command", ["airflow version", "airflow db check"])
 def test_command_line_works_on_control_hosts(host: Host, command: str) -> None:
     if host.check_output("hostname") in topology.members("airflow_scheduler", "airflow_webserver"):

@@ -423,6 +423,23 @@ def test_service_that_its_timer_will_run_again_is_not_run_for_a_change(run_modul
     assert host.changes[-1] == "daemon-reload"
 
 
+@pytest.mark.parametrize("state", ["inactive", "activating", "failed"])
+def test_service_with_a_timer_takes_what_changed_at_its_next_start(run_module: RunModule, host: Host, state: str) -> None:
+    run(run_module, **WITH_TIMER)
+    host.states["airflow-triggerer.service"] = state
+    host.changes.clear()
+    result = run(run_module, timer="[Timer]\nOnCalendar=weekly\n", files=[])
+    assert (result["changed"], result["started"], result["pending"]) == (True, False, False)
+    assert host.changes == ["daemon-reload"]
+    assert not run(run_module, timer="[Timer]\nOnCalendar=weekly\n", files=[])["changed"]
+
+
+def test_timer_that_does_not_run_is_started(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_TIMER)
+    host.states["airflow-triggerer.timer"] = "inactive"
+    assert run(run_module, **WITH_TIMER)["started"]
+
+
 def test_first_run_is_waited_for_and_comes_again_after_a_change(run_module: RunModule, host: Host) -> None:
     assert run(run_module, **RUN_AT_ONCE)["started"]
     assert host.changes[-2:] == ["restart airflow-triggerer.timer", "restart airflow-triggerer.service"]
@@ -686,6 +703,15 @@ def test_absent_service_is_stopped_and_its_files_removed(run_module: RunModule, 
     host.changes.clear()
     assert not remove(run_module)["changed"]
     assert host.changes == []
+
+
+def test_absent_service_takes_its_timer_with_it(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_TIMER)
+    host.changes.clear()
+    assert remove(run_module)["changed"]
+    assert host.changes[0] == "disable --now airflow-triggerer.timer airflow-triggerer.service"
+    assert host.states["airflow-triggerer.timer"] == "inactive"
+    assert host.text(TIMER) is None
 
 
 def test_killed_removal_is_finished(run_module: RunModule, host: Host) -> None:
