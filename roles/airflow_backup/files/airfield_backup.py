@@ -513,12 +513,12 @@ class Report:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, wait: bool) -> Iterator[None]:
     """Keep others from backing up or restoring meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise BackupError("Another backup or restore is running on this host. Remedy: wait for its end.") from None
         yield
@@ -667,7 +667,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any] | list[Any]:
     cluster = Cluster(json.loads(arguments.settings.read_text()), Report(arguments.report))
     if arguments.command == "list":
         return [asdict(backup) for backup in cluster.folder.backups()]
-    with alone(arguments.lock):
+    # A restore whose run was killed may still be at work, and the next run finds it done.
+    with alone(arguments.lock, wait=arguments.command != "create"):
         if arguments.command == "test":
             return asdict(cluster.test(arguments.archive, read_key()))
         if arguments.command == "restore":
