@@ -120,7 +120,7 @@ def test_old_logs_go_and_young_ones_stay(host: Host) -> None:
     folder = "/var/log/airflow/dag_processor/a_test"
     limit = topology.variable("airflow_local_log_days", 7)
     host.check_output(
-        f"install -d -o airflow -g airflow {folder}/empty; cd {folder}; touch -d '2 hours ago' empty;"
+        f"install -d -o airflow -g airflow {folder} {folder}/empty; cd {folder}; touch -d '2 hours ago' empty;"
         f" runuser -u airflow -- touch -d '{limit + 1} days ago' old.log; runuser -u airflow -- touch young.log;"
         " echo x >young.log; systemctl start airflow-logs"
     )
