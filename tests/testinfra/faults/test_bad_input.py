@@ -70,10 +70,6 @@ def extra(**variables: object) -> list[str]:
             "Remedy, add git to airflow_extras",
         ),
         ({"airflow_uid": "abc"}, "variable airflow_uid: argument 'airflow_uid' is of type"),
-        (
-            {"airflow_log_retention": "lifecycle"},
-            "variable airflow_log_retention is lifecycle, but the role seaweedfs runs nothing that acts by such rules",
-        ),
         ({"airflow_umask": 18}, "variable airflow_umask is 18, which is not four octal digits in quotes"),
         (
             {"airflow_wroker_concurrency": 4},
