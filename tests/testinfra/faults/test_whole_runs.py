@@ -1,4 +1,7 @@
-"""Runs on a converged cluster: check mode says nothing, and a URL is as good as a host."""
+"""Runs on a converged cluster: check mode says nothing, and a URL is as good as a host.
+
+After test_slack.py, whose alerts wait for it: the service loses them when its host is no longer in its group.
+"""
 
 from __future__ import annotations
 
