@@ -43,7 +43,8 @@ sanity: $(VENV) $(ARTIFACT) ## Run Ansible's own checks on the built collection
 	tests/sanity.sh $(ARTIFACT)
 
 molecule: $(VENV) ## Put a cluster on test hosts and test it
-	molecule test
+	rm -f build/failures.txt
+	molecule test || { status=$$?; cat build/failures.txt 2>/dev/null || true; exit $$status; }
 
 test-faults: $(VENV) ## Break a cluster under load, in every way that costs no task: takes hours
 	molecule test --scenario-name faults

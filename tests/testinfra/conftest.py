@@ -7,6 +7,19 @@ import testinfra
 import topology
 
 
+FAILURES = topology.ROOT / "build/failures.txt"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what failed for `make`, which says it once more at its end: of a long log one often has that alone."""
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        message = " ".join((crash.message if crash else report.longreprtext).split())
+        FAILURES.parent.mkdir(exist_ok=True)
+        with FAILURES.open("a", encoding="utf-8") as file:
+            file.write(f"FAILED {report.nodeid}, {report.when} after {report.duration:.0f} s: {message[:300]}\n")
+
+
 @pytest.fixture(scope="session")
 def connect() -> topology.Connect:
     """A connection to a host by its name, as root."""
