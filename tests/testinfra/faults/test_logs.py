@@ -30,6 +30,7 @@ while True:
     for ends in ((client, store, 0), (store, client, 30)):
         threading.Thread(target=relay, args=ends, daemon=True).start()
 """
+SERVICES = {"redis": "redis-server", "postgresql": "postgresql@15-main"}
 # Runs the program of a unit as the unit does, with what is given in the place of the same options.
 AS_UNIT = (
     "systemd-run --quiet --pipe --wait --uid=airflow --property=EnvironmentFile=/etc/airflow/log-retention.env"
@@ -197,6 +198,32 @@ def test_tasks_run_on_beside_a_full_log_partition(api: topology.Api, worker: Hos
     after = Waiting(api, worker, "after")
     after.end()
     topology.wait_for("the log of the next task", after.is_readable, 60)
+
+
+@pytest.fixture
+def full_log_partitions(connect: topology.Connect) -> Iterator[dict[str, Host]]:
+    """No room for a line in the logs of Redis and PostgreSQL, which were running and know their files."""
+    hosts = {name: connect(topology.members(name)[0]) for name in ("redis", "postgresql")}
+    for name, host in hosts.items():
+        logs, units = f"/var/log/{name}", SERVICES[name]
+        owner = host.check_output(f"stat --format=uid=%u,gid=%g,mode=%a {logs}")
+        host.check_output(f"systemctl stop {units} && mount -t tmpfs -o size=64k,{owner} tmpfs {logs}")
+        host.check_output(f"systemctl start {units}; cat /dev/zero >{logs}/filler; df {logs} | grep 100%")
+    yield hosts
+    for name, host in hosts.items():
+        host.check_output(f"systemctl stop {SERVICES[name]}; umount /var/log/{name}; systemctl start {SERVICES[name]}")
+
+
+@pytest.mark.usefixtures("dags")
+def test_store_works_on_beside_a_full_log_partition(full_log_partitions: dict[str, Host], api: topology.Api) -> None:
+    api.finish("example_xcom", api.trigger("example_xcom"))
+    for name, host in full_log_partitions.items():
+        # They come back there, too.
+        host.check_output(f"systemctl restart {SERVICES[name]}")
+    api.finish("example_xcom", api.trigger("example_xcom"))
+    for name, host in full_log_partitions.items():
+        assert host.run(f"df /var/log/{name} | grep 100%").rc == 0
+        assert host.service(SERVICES[name]).is_running
 
 
 def retain(host: Host, *options: str) -> None:
