@@ -6,7 +6,6 @@ import pytest
 import testinfra
 import topology
 
-
 FAILURES = topology.ROOT / "build/failures.txt"
 
 
