@@ -23,7 +23,9 @@ demo-down: $(VENV) ## Remove the demo and all it left on this machine
 	ansible-playbook -i inventories/demo testbed/down.yml
 	testbed/remove.sh --caches
 
-test: lint unit sanity molecule ## Check everything, from an empty machine
+test: $(VENV) ## Check everything, from an empty machine
+	$(MAKE) --jobs=2 --output-sync=target lint unit sanity
+	$(MAKE) molecule
 
 lint: $(VENV) ## Check style and types
 	ruff check .
