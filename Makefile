@@ -46,7 +46,7 @@ sanity: $(VENV) $(ARTIFACT) ## Run Ansible's own checks on the built collection
 
 molecule: $(VENV) ## Put a cluster on test hosts and test it
 	rm -f build/failures.txt
-	molecule test || { status=$$?; cat build/failures.txt 2>/dev/null || true; exit $$status; }
+	molecule test || { status=$$?; tail --lines=20 build/failures.txt 2>/dev/null || true; exit $$status; }
 
 test-faults: $(VENV) ## Break a cluster under load, in every way that costs no task: takes hours
 	molecule test --scenario-name faults
