@@ -23,7 +23,9 @@ demo-down: $(VENV) ## Remove the demo and all it left on this machine
 	ansible-playbook -i inventories/demo testbed/down.yml
 	testbed/remove.sh --caches
 
-test: lint unit sanity molecule ## Check everything, from an empty machine
+test: $(VENV) ## Check everything, from an empty machine
+	$(MAKE) --jobs=2 --output-sync=target lint unit sanity
+	$(MAKE) molecule
 
 lint: $(VENV) ## Check style and types
 	ruff check .
@@ -44,7 +46,7 @@ sanity: $(VENV) $(ARTIFACT) ## Run Ansible's own checks on the built collection
 
 molecule: $(VENV) ## Put a cluster on test hosts and test it
 	rm -f build/failures.txt
-	molecule test || { status=$$?; cat build/failures.txt 2>/dev/null || true; exit $$status; }
+	molecule test || { status=$$?; tail --lines=20 build/failures.txt 2>/dev/null || true; exit $$status; }
 
 test-faults: $(VENV) ## Break a cluster under load, in every way that costs no task: takes hours
 	molecule test --scenario-name faults

@@ -6,7 +6,6 @@ import pytest
 import testinfra
 import topology
 
-
 FAILURES = topology.ROOT / "build/failures.txt"
 
 
@@ -14,10 +13,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Keep what failed for `make`, which says it once more at its end: of a long log one often has that alone."""
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
-        message = " ".join((crash.message if crash else report.longreprtext).split())
+        # What a playbook says last is why it failed.
+        message = " ".join((crash.message if crash else report.longreprtext).split())[-400:]
         FAILURES.parent.mkdir(exist_ok=True)
         with FAILURES.open("a", encoding="utf-8") as file:
-            file.write(f"FAILED {report.nodeid}, {report.when} after {report.duration:.0f} s: {message[:300]}\n")
+            file.write(f"FAILED {report.nodeid}, {report.when} after {report.duration:.0f} s: {message}\n")
 
 
 @pytest.fixture(scope="session")

@@ -68,34 +68,37 @@ def ldap(server: directory.Directory, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def apply(tmp_path_factory: pytest.TempPathFactory) -> Apply:
-    def apply(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        variables |= {"airflow_ldap_bind_password": BIND_PASSWORD, "airflow_oauth_client_secrets": CLIENT_SECRETS}
-        path = tmp_path_factory.mktemp("given") / "given.json"
-        path.write_text(json.dumps(variables), encoding="utf-8")
-        command = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "playbooks/restart.yml"]
-        return topology.run(*command, "--extra-vars", f"@{path}", *arguments, check=False)
+def apply(tmp_path_factory: pytest.TempPathFactory, api: topology.Api) -> Iterator[Apply]:
+    """Afterwards the cluster is as it was before, without the people."""
+    applied: list[dict[str, Any]] = [{}]
 
-    return apply
+    def apply(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        applied.append(variables)
+        given = {"airflow_ldap_bind_password": BIND_PASSWORD, "airflow_oauth_client_secrets": CLIENT_SECRETS, **variables}
+        path = tmp_path_factory.mktemp("given") / "given.json"
+        path.write_text(json.dumps(given), encoding="utf-8")
+        # Nothing of it is the workers'.
+        command = ["playbooks/restart.yml", "--limit", "airflow_webserver,airflow_scheduler"]
+        inventory = ["--inventory", str(topology.INVENTORY)]
+        return topology.run("ansible-playbook", *inventory, *command, "--extra-vars", f"@{path}", *arguments, check=False)
+
+    yield apply
+    back = apply().returncode if applied[-1] else 0
+    for name in directory.MEMBERS:
+        api.session.delete(f"{api.url}/auth/fab/v1/users/{name}", timeout=60)
+    assert back == 0
 
 
 @pytest.fixture(scope="class")
-def with_ldap(apply: Apply, server: directory.Directory, web: Host, connect: topology.Connect) -> Iterator[None]:
-    """The cluster asks the directory; afterwards it is as it was before, without the people."""
+def with_ldap(apply: Apply, server: directory.Directory, web: Host) -> Iterator[None]:
+    """The cluster asks the directory."""
     certificate = server.host.check_output(f"cat {directory.FOLDER}/certificate.pem")
     web.check_output(f"cat > {CERTIFICATE} <<'END'\n{certificate}\nEND")
-    try:
-        run = apply("--diff", airflow_authentication=ldap(server))
-        assert run.returncode == 0, run.stdout[-3000:]
-        assert BIND_PASSWORD not in run.stdout
-        yield
-    finally:
-        run = apply()
-        web.check_output(f"rm -f {CERTIFICATE}")
-        control = connect(topology.members("airflow_scheduler")[0])
-        for name in directory.MEMBERS:
-            control.run(f"airflow users delete --username {name}")
+    run = apply("--diff", airflow_authentication=ldap(server))
     assert run.returncode == 0, run.stdout[-3000:]
+    assert BIND_PASSWORD not in run.stdout
+    yield
+    web.check_output(f"rm -f {CERTIFICATE}")
 
 
 def main_process(web: Host) -> str:
@@ -212,16 +215,11 @@ class TestLdap:
 
 
 @pytest.fixture(scope="class")
-def with_oauth(apply: Apply) -> Iterator[None]:
-    try:
-        run = apply("--diff", airflow_authentication=OAUTH)
-        assert run.returncode == 0, run.stdout[-3000:]
-        for secret in CLIENT_SECRETS.values():
-            assert secret not in run.stdout
-        yield
-    finally:
-        run = apply()
+def with_oauth(apply: Apply) -> None:
+    run = apply("--diff", airflow_authentication=OAUTH)
     assert run.returncode == 0, run.stdout[-3000:]
+    for secret in CLIENT_SECRETS.values():
+        assert secret not in run.stdout
 
 
 @pytest.mark.usefixtures("with_oauth")
@@ -269,8 +267,9 @@ class TestOauth:
             assert secret not in web.file(CONFIGURATION).content_string
 
 
-def test_database_is_asked_again_afterwards(web: Host) -> None:
-    """After the classes above, whose fixtures take back what they have changed."""
+def test_way_back_is_one_run(apply: Apply, web: Host) -> None:
+    run = apply()
+    assert run.returncode == 0, run.stdout[-3000:]
     assert "AUTH_TYPE = AUTH_DB\n" in web.file(CONFIGURATION).content_string
     assert "AIRFIELD_" not in web.file("/etc/airflow/api-server.env").content_string
     session = directory.fill_in_form(ADMIN, topology.variables()["airflow_admin_password"])

@@ -51,7 +51,7 @@ def test_changed_option_restarts_all_workers_and_costs_no_task(load: Load, conne
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_of_two_runs_that_start_together_one_goes_on_and_the_other_names_it(attempt: int) -> None:
-    command = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "playbooks/restart.yml"]
+    command = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "playbooks/deploy_dags.yml"]
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda _: topology.run(*command, check=False), range(2)))
     outputs = [run.stdout for run in runs]
@@ -59,6 +59,6 @@ def test_of_two_runs_that_start_together_one_goes_on_and_the_other_names_it(atte
     refused = next(run.stdout for run in runs if run.returncode)
     message = " ".join(refused.split())
     holder = re.escape(f"Another run is working on this cluster: {getpass.getuser()}@{socket.gethostname()}, process ")
-    assert re.search(holder + r"\d+, restart\.yml, since ", message)
+    assert re.search(holder + r"\d+, deploy_dags\.yml, since ", message)
     assert "Remedy" in message
     assert set(re.findall(r"^\S+ +: ok=.*changed=(\d+)", refused, re.MULTILINE)) <= {"0"}
