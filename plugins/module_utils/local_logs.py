@@ -14,6 +14,7 @@ import fcntl
 import glob
 import io
 import json
+import logging
 import os
 import signal
 import stat
@@ -23,6 +24,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
+LOG = logging.getLogger("airfield.local_logs")
 # Whoever makes a folder or an empty log for a task opens the log at once.
 SETTLED = 3600
 # Logs in a row that could not be uploaded, after which the store counts as away.
@@ -107,7 +109,7 @@ def upload(folder: str, paths: list[str]) -> list[str] | None:
             try:
                 done = append(remote, log.file.read().decode(errors="replace"), os.path.join(remote.remote_base, path))
             except Exception as error:  # boto's errors share no base
-                print(f"{path}: {type(error).__name__}: {error}", flush=True)
+                LOG.error("%s: %s: %s", path, type(error).__name__, error)
                 done = False
             failures = 0 if done else failures + 1
             if done:
@@ -199,6 +201,8 @@ def main() -> None:
     parser.add_argument("--disk-percent", type=float, required=True, help="how full a file system may be")
     parser.add_argument("--state", default="/run/airflow-logs/told.json", help="what runs remember")
     arguments = parser.parse_args()
+    # Airflow, once imported, has a format of its own for all others.
+    LOG.handlers, LOG.propagate = [logging.StreamHandler(sys.stdout)], False
     problems: dict[str, str] = {}
     left: list[str] | None = None
     logs = find_logs(arguments.folder) if arguments.upload else []
@@ -208,7 +212,7 @@ def main() -> None:
         try:
             left = upload(arguments.folder, logs)
         except Exception as error:  # whatever Airflow does not like: the rest is to be done all the same
-            print(f"{type(error).__name__}: {error}", flush=True)
+            LOG.error("%s: %s", type(error).__name__, error)
             left = logs
         if left:
             problems["upload"] = (
@@ -221,15 +225,15 @@ def main() -> None:
     # A small partition is not to be full for want of a smaller number.
     limit = min(arguments.max_mb * 2**20, int(disk.f_blocks * disk.f_frsize * arguments.disk_percent / 100))
     for path in prune(arguments.folder, arguments.days, limit, waiting, time.time()):
-        print(f"{path} is lost: it was not uploaded yet, and the logs need more than airflow_local_log_max_mb.", flush=True)
+        LOG.error("%s is lost: it was not uploaded yet, and the logs need more than airflow_local_log_max_mb.", path)
     problems |= full_disks(arguments.disk, arguments.disk_percent)
     told = recall(arguments.state)
     with open(arguments.state, "w", encoding="utf-8") as stream:
         json.dump(sorted(problems), stream)
     for message in problems.values():
-        print(message, flush=True)
+        LOG.error(message)
     if problems:
-        sys.exit(1 if set(problems) - told else TOLD_BEFORE)
+        raise SystemExit(1 if set(problems) - told else TOLD_BEFORE)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 PRIVATE, PUBLIC = "age-secret-key-", "age"
 CHARACTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
@@ -65,6 +62,10 @@ def recipient(identity: str) -> str:
 
     :raises ValueError: where it is no private key; the message holds nothing of it.
     """
+    # Ansible's sanity tests import every plugin without it.
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
     try:
         private = X25519PrivateKey.from_private_bytes(decode(PRIVATE, identity))
         return encode(PUBLIC, private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
