@@ -27,8 +27,8 @@ class Log(io.FileIO):
 
 class LogPath(PosixPath):
     def open(self, *args: Any, **kwargs: Any) -> Any:
-        """For appending bytes, as Airflow does."""
-        return Log(self, "a")
+        """For appending bytes, as Airflow does, which uploads no log whose name is not a str."""
+        return Log(str(self), "a")
 
 
 def init_log_file(local_relative_path: str) -> LogPath:

@@ -104,12 +104,12 @@ def weed(store: Host, command: str) -> None:
 
 @contextmanager
 def removed(store: Host) -> Iterator[None]:
-    """The bucket is gone. It is kept under another name: other tests have their logs in it."""
-    weed(store, "fs.mv /buckets/airflow-logs /buckets/away")
+    """The bucket is gone, and comes back empty."""
+    weed(store, "s3.bucket.delete -name airflow-logs")
     try:
         yield
     finally:
-        weed(store, "fs.mv /buckets/away /buckets/airflow-logs")
+        weed(store, "s3.bucket.create -name airflow-logs")
 
 
 @contextmanager

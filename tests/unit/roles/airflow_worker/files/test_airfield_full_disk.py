@@ -45,6 +45,8 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Airflow:
 def test_log_is_appended_to_and_at_once(airflow: Airflow, tmp_path: Path) -> None:
     (tmp_path / "1.log").write_bytes(b"before\n")
     with airflow.open("1.log") as log:
+        # By which Airflow finds what to upload.
+        assert log.name == f"{tmp_path}/1.log"
         assert log.write(b"line\n") == 5
         assert (tmp_path / "1.log").read_bytes() == b"before\nline\n"
 
