@@ -178,9 +178,8 @@ def small_log_partition(worker: Host) -> Iterator[None]:
 def test_tasks_run_on_beside_a_full_log_partition(api: topology.Api, worker: Host) -> None:
     before = Waiting(api, worker, "before")
     # As a program would that does not let go of its log.
-    worker.check_output(
-        f"systemd-run --quiet --unit=filler sh -c 'cat /dev/zero >{LOGS}/filler; exec sleep infinity >>{LOGS}/filler'"
-    )
+    fill = f"cat /dev/zero >{LOGS}/filler; exec sleep infinity >>{LOGS}/filler"
+    worker.check_output(f"systemd-run --quiet --uid=airflow --unit=filler sh -c '{fill}'")
     topology.wait_for("the partition to be full", lambda: "100%" in worker.check_output(f"df {LOGS}"), 30)
     before.end()
     status, said = look_after(worker)
