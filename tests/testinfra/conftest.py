@@ -16,6 +16,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         # What a playbook says last is why it failed.
         message = " ".join((crash.message if crash else report.longreprtext).split())[-400:]
         FAILURES.parent.mkdir(exist_ok=True)
+        if FAILURES.exists() and message in FAILURES.read_text(encoding="utf-8"):
+            message = "as before"
         with FAILURES.open("a", encoding="utf-8") as file:
             file.write(f"FAILED {report.nodeid}, {report.when} after {report.duration:.0f} s: {message}\n")
 

@@ -157,14 +157,9 @@ def test_killed_backup_is_none_and_the_next_one_cleans_up(scheduler: Host, backu
     command(scheduler, f"cat > /usr/local/bin/{program} && chmod 755 /usr/local/bin/{program}", stuck)
     try:
         scheduler.check_output(f"systemd-run --quiet --collect --unit=airfield-killed {PROGRAM} create --test")
-        topology.wait_for(
-            f"{program} to run",
-            lambda: (
-                scheduler.run(f"pgrep --full 'sh /usr/local/bin/{program}'").rc == 0
-                or scheduler.run("pgrep --full 'sleep 600'").rc == 0
-            ),
-            60,
-        )
+        # The brackets, so that the shell which asks is not the answer.
+        asked = f"pgrep --full '[s]h /usr/local/bin/{program}|[s]leep 600'"
+        topology.wait_for(f"{program} to run", lambda: scheduler.run(asked).rc == 0, 60)
         # Not at the same time as another.
         second = command(scheduler, f"{PROGRAM} create")
         assert "Another backup or restore is running" in second.stderr
