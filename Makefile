@@ -9,10 +9,10 @@ INVENTORY := inventories/demo
 ARTIFACT := build/airfield-metal.tar.gz
 SHIPPED := $(shell git ls-files --cached --others --exclude-standard 2>/dev/null | grep -Ev '^(bench|molecule|testbed|\.ci)/')
 
-.PHONY: help demo demo-down test test-faults lint unit sanity molecule bench lock docs dev-env clean
+.PHONY: help demo demo-down test test-faults test-airflow2 lint unit sanity molecule bench lock docs dev-env clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV) ## Start five hosts in Docker and put an Airflow cluster on them
 	ansible-playbook -i inventories/demo testbed/up.yml
@@ -50,6 +50,9 @@ molecule: $(VENV) ## Put a cluster on test hosts and test it
 
 test-faults: $(VENV) ## Break a cluster under load, in every way that costs no task: takes hours
 	molecule test --scenario-name faults
+
+test-airflow2: $(VENV) ## Put a cluster with Airflow 2.11 on hosts of its own and test it
+	molecule test --scenario-name airflow2
 
 bench: $(VENV) ## Measure against doing the same by hand
 	bench/run.py
