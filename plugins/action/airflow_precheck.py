@@ -79,8 +79,7 @@ class ActionModule(ActionBase):
         problems += precheck.skewed_clock(host, given["clock_offsets"], given["clock_skew"])
         problems += precheck.unreachable_services(facts)
         result.update(changed=False, problems=problems)
-        # One host says it for all.
-        if given["end_of_life"] and host == given["reference"]:
+        if given["end_of_life"]:
             result["warnings"] = [precheck.end_of_life(given["version"], given["end_of_life"])]
         return result
 
