@@ -263,46 +263,27 @@ def test_the_module_knows_every_table_that_the_release_re_encrypts(connect: topo
     assert set(json.loads(tables)) == {table for table, *_ in VALUES}
 
 
-def test_check_mode_says_what_would_be_done_and_changes_nothing(watch: Watch, connect: topology.Connect) -> None:
+@pytest.fixture(scope="module")
+def checked(watch: Watch, connect: topology.Connect) -> str:
+    """What a run in check mode says, which changes nothing."""
     before = state(connect)
     run = rotate("--check")
     assert run.returncode == 0, run.stdout[-3000:]
-    assert "A new key stands beside the old one now" in run.stdout
-    assert "Everything is encrypted with the new key" in run.stdout
-    assert "\nchanged: [" in run.stdout
     assert state(connect) == before
+    return run.stdout
 
 
-@pytest.fixture(scope="module")
-def rotation(watch: Watch, deferred: Callable[[], None]) -> tuple[str, str]:
-    """The key before a rotation that nothing interrupted, and what that said."""
-    (old,) = keys()
-    with watch.during():
-        run = rotate()
-    assert run.returncode == 0, run.stdout[-3000:]
-    return old, run.stdout + run.stderr
+def test_check_mode_says_what_would_be_done(checked: str) -> None:
+    assert "A new key stands beside the old one now" in checked
+    assert "Everything is encrypted with the new key" in checked
+    assert "\nchanged: [" in checked
 
 
-def test_everything_can_be_read_while_the_key_is_rotated(
-    rotation: tuple[str, str], watch: Watch, deferred: Callable[[], None], connect: topology.Connect
-) -> None:
-    old, output = rotation
-    assert watch.failures == []
-    # Every component was seen with each number of keys: so much for what the absence of failures means.
-    assert watch.seen == {f"{name}: {number}" for name in COMPONENTS for number in (1, 2, 3)}
-    (new,) = keys()
-    assert not any(key in output for key in (old, new))
-    assert_only(new, {old}, connect)
-    deferred()
-
-
-def test_killed_rotation_is_finished_by_the_next_run(
-    rotation: tuple[str, str], watch: Watch, connect: topology.Connect
+def test_killed_rotation_is_finished_by_the_next_and_everything_can_be_read_meanwhile(
+    checked: str, watch: Watch, deferred: Callable[[], None], connect: topology.Connect
 ) -> None:
     # Before the first change there is nothing to finish.
-    before, found, _ = rotation[1].partition("\nchanged: [")
-    assert found
-    window = range(before.count("\nTASK ["), rotation[1].count("\nTASK [") + 1)
+    window = range(checked.partition("\nchanged: [")[0].count("\nTASK ["), checked.count("\nTASK [") + 1)
     chance = random.Random(int(os.environ.get("AIRFIELD_SEED", "1")))  # noqa: S311 - the same points for the same seed
     for turn, number in enumerate(chance.sample(window, KILLS)):
         old = {*keys()}
@@ -318,5 +299,9 @@ def test_killed_rotation_is_finished_by_the_next_run(
             run = rotate()
         assert run.returncode == 0, (point, run.stdout[-3000:])
         assert watch.failures == [], point
+        # Every component was seen with each number of keys: so much for what the absence of failures means.
+        assert watch.seen == {f"{name}: {number}" for name in COMPONENTS for number in (1, 2, 3)}, point
         (new,) = keys()
+        assert not any(key in run.stdout + run.stderr for key in (new, *old)), point
         assert_only(new, old - {new}, connect)
+    deferred()
