@@ -65,7 +65,7 @@ WATCH = (
     ROWS
     + """
 known, seen, failures, rounds = {}, set(), set(), 0
-while not select.select([sys.stdin], [], [], 0.5)[0]:
+while not select.select([sys.stdin], [], [], 0.2)[0]:
     for path in glob.glob("/etc/airflow/*.env"):
         name = os.path.basename(path)[:-4]
         keys = environment(path).get("AIRFLOW__CORE__FERNET_KEY")
@@ -145,7 +145,7 @@ class Watch:
 
     def poll(self) -> None:
         for number in itertools.count():
-            if self.over.wait(0.5):
+            if self.over.wait(0.2):
                 return
             # Encrypted with the first key of the web server as it is now.
             name = f"airfield_fernet_{number % 20}"
