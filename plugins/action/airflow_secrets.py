@@ -33,10 +33,17 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         dummy, arguments = self.validate_argument_spec(
-            argument_spec={"path": {"type": "path", "required": True}, "secrets": {"type": "dict", "required": True}}
+            argument_spec={
+                "path": {"type": "path", "required": True},
+                "secrets": {"type": "dict", "required": True},
+                "given": {"type": "dict", "default": {}, "no_log": True},
+            }
         )
         missing = {name: kind for name, kind in arguments["secrets"].items() if name not in (task_vars or {})}
-        generated = {name: secrets.KINDS[kind][0]() for name, kind in sorted(missing.items())}
+        given = arguments["given"]
+        generated = {
+            name: str(given[name]) if name in given else secrets.KINDS[kind][0]() for name, kind in sorted(missing.items())
+        }
         if generated and not self._task.check_mode:
             self._add(Path(arguments["path"]), generated)
         result.update(changed=bool(generated), secrets=generated, names=sorted(generated), path=arguments["path"])

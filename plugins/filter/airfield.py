@@ -1,4 +1,4 @@
-"""Filters for URLs, options, workers, the login, and where DAGs come from."""
+"""Filters for URLs, options, workers, the login, keys, and where DAGs come from."""
 
 # Copyright: (c) 2026, The Airfield developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
-from ansible_collections.airfield.metal.plugins.plugin_utils import login
+from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report
 
 
@@ -85,6 +85,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
+            "age_recipient": age_key.recipient,
             "content_hash": dag_source.content_hash,
             "login_secrets": login.environment,
             "login_server": login.server,

@@ -123,6 +123,21 @@ address:
   returned: always
   type: str
   sample: 192.0.2.21
+backup:
+  description: What a host that backs the cluster up knows of it; empty elsewhere, and before the first backup.
+  returned: always
+  type: dict
+  contains:
+    last:
+      description: The last backup, with C(name), C(rows), C(bytes), C(sha256), C(airflow_version), C(revisions), C(seconds)
+        that it took, C(tested), and C(age_hours).
+      type: dict
+    tested:
+      description: The last one that was also restored, to see that it can be; likewise.
+      type: dict
+    error:
+      description: Why the last attempt failed; empty where it did not.
+      type: str
 clock_offset:
   description: Seconds by which the host's clock is ahead of the controller's; the measurement's uncertainty is taken off.
   returned: always
@@ -233,7 +248,7 @@ timezone:
   type: str
   sample: Etc/UTC
 units:
-  description: Airflow's service units that are installed, without their suffix.
+  description: Service units of Airflow, and of its backups, that are installed, without their suffix.
   returned: always
   type: list
   elements: str
@@ -262,6 +277,7 @@ import os
 import platform
 import pwd
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -414,6 +430,15 @@ def fernet_keys(
     return found
 
 
+def backup_report(now: float, path: str = "/var/lib/airfield/backup.json") -> dict[str, Any]:
+    """What the last backup has left, with ages by this host's clock."""
+    report = json.loads(read_text(path) or "{}")
+    for name in ("last", "tested"):
+        if name in report:
+            report[name]["age_hours"] = round((now - report[name]["time"]) / 3600, 2)
+    return report
+
+
 def service_states(module: AnsibleModule, patterns: list[str]) -> dict[str, str]:
     """Active state of the loaded services that match."""
     if not patterns:
@@ -502,6 +527,7 @@ def main() -> None:
         "account": look_up_account(params["account"], params["groups"]) if params["account"] else {},
         "architecture": platform.machine(),
         "address": own_address(),
+        "backup": backup_report(time.time()),
         "cpus": os.cpu_count(),
         "current": os.path.basename(link_target(os.path.join(base, "current"))),
         "dags": delivered(os.path.join(base, "dags")),
@@ -519,7 +545,9 @@ def main() -> None:
         "services": service_states(module, params["services"]),
         "timezone": timezone(),
         "units": sorted(
-            os.path.basename(path)[: -len(".service")] for path in glob.glob("/etc/systemd/system/airflow-*.service")
+            os.path.basename(path)[: -len(".service")]
+            for pattern in ("airflow-*", "airfield-backup", "airfield-database-clean")
+            for path in glob.glob(f"/etc/systemd/system/{pattern}.service")
         ),
         "worker_queues": worker_queues(),
         "unanswered": unanswered(params["connect"], params["timeout"]),

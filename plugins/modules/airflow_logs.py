@@ -10,8 +10,9 @@ short_description: Upload the task logs that are still on a worker
 version_added: "0.1.0"
 description:
   - A worker uploads a task's log when the task ends. What was not uploaded, because the task was killed or the object store
-    was away, is brought to the place where Airflow looks for it, by Airflow's own code and with the worker's own credentials.
-  - Not for a worker that has running tasks.
+    was away, is brought to the place where Airflow looks for it, with the worker's own credentials. The timer C(airflow-logs)
+    does the same on every host of workers and triggerers.
+  - Not for a worker that has running tasks, whose logs would be left.
   - Runs on the worker, as root, with the release's Python (set C(ansible_python_interpreter)).
 options:
   folder:
@@ -50,33 +51,9 @@ logs:
   elements: str
 """
 
-import glob
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils import service_account
-
-
-def find_logs(folder: str) -> list[str]:
-    """Task logs below a folder that are not empty: Airflow empties those that it has uploaded."""
-    paths = glob.glob("dag_id=*/**/*.log", root_dir=folder, recursive=True)
-    return sorted(path for path in paths if os.path.getsize(os.path.join(folder, path)))
-
-
-def upload(folder: str, paths: list[str]) -> bool:
-    """Append the logs to what the store has of them. Airflow is imported here, with the worker's environment."""
-    from airflow.logging_config import get_remote_task_log
-
-    remote = get_remote_task_log()
-    if remote is None:
-        return False
-    # It would remove the folder of the first, with the other tries' logs in it.
-    remote.delete_local_copy = False
-    for path in paths:
-        remote.upload(path)
-        if os.path.getsize(os.path.join(folder, path)) == 0:
-            os.unlink(os.path.join(folder, path))
-    return True
+from ansible_collections.airfield.metal.plugins.module_utils.local_logs import find_logs, upload
 
 
 def main() -> None:
@@ -95,10 +72,10 @@ def main() -> None:
     # A worker has none, and Airflow would make a file for it.
     extra = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://"}
     try:
-        kept_elsewhere = service_account.call_airflow(module, extra, upload, params["folder"], logs)
+        answer = service_account.call_airflow(module, extra, upload, params["folder"], logs)
     except RuntimeError as error:
         module.fail_json(msg=f"The logs that are left on this worker could not be uploaded: {error}", logs=logs)
-    if not kept_elsewhere:
+    if answer is None:
         module.exit_json(changed=False, logs=[])
     left = find_logs(params["folder"])
     if left:

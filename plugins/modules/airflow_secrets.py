@@ -18,9 +18,14 @@ options:
     type: path
     required: true
   secrets:
-    description: Name of each variable and its kind, one of V(fernet), V(jwt), V(key), V(password) and V(access_key).
+    description: Name of each variable and its kind, one of V(age), V(fernet), V(jwt), V(key), V(password) and
+      V(access_key).
     type: dict
     required: true
+  given:
+    description: Values for those of O(secrets) that are known from elsewhere, as from a backup.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full

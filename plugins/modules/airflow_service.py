@@ -45,6 +45,14 @@ options:
   socket:
     description: Text of the whole unit file of a socket that the service takes its connections from.
     type: str
+  timer:
+    description: Text of the whole unit file of a timer that starts the service, which then ends by itself.
+    type: str
+  first_run:
+    description: Let a service with a timer run at once where it shall be started from something else than the last time, or
+      has failed since. The task waits, and fails with it.
+    type: bool
+    default: false
   environment_file:
     description: Path of a file for O(environment), written 0600 root:root. PID 1 reads it, the service's user cannot.
     type: path
@@ -233,12 +241,15 @@ class Service:
         self.params = module.params
         self.unit = self.params["name"] + ".service"
         self.socket = self.params["name"] + ".socket"
+        self.timer = self.params["name"] + ".timer"
         # What is started at boot, and again by hand: a service with a socket comes up by its first connection.
-        self.entry = self.socket if self.params["socket"] else self.unit
+        self.entry = self.socket if self.params["socket"] else self.timer if self.params["timer"] else self.unit
         self.mark_path = "/var/lib/airfield/{}.fingerprint".format(self.params["name"])
         self.running_mark_path = "/run/airfield/{}.fingerprint".format(self.params["name"])
         self.unit_path = "/etc/systemd/system/" + self.unit
         self.socket_path = "/etc/systemd/system/" + self.socket
+        self.timer_path = "/etc/systemd/system/" + self.timer
+        self.entry_text = self.params["socket"] or self.params["timer"]
         if self.params["drop_in"] is not None:
             self.unit_path += ".d/airfield.conf"
         # Not part of what the process is started from.
@@ -257,7 +268,7 @@ class Service:
     def fingerprint(self) -> str:
         params = self.params
         return fingerprint(
-            self.text, params["socket"], params["environment"], params["files"], self.secret_files, params["inputs"]
+            self.text, self.entry_text, params["environment"], params["files"], self.secret_files, params["inputs"]
         )
 
     def validate(self, mark: str) -> None:
@@ -276,8 +287,8 @@ class Service:
     def write(self, mark: str) -> bool:
         """Write all files; returns whether any differed."""
         files = [{"path": self.unit_path, "content": self.text}, *self.params["files"]]
-        if self.params["socket"]:
-            files.append({"path": self.socket_path, "content": self.params["socket"]})
+        if self.entry_text:
+            files.append({"path": "/etc/systemd/system/" + self.entry, "content": self.entry_text})
         for file in files:
             self.diff += text_diff(file["path"], read_text(file["path"]), file["content"])
         files += self.secret_files
@@ -292,7 +303,7 @@ class Service:
 
     def enable(self) -> bool:
         """Enable what is started at boot, and what its unit names by Also=; returns whether any was not."""
-        texts = self.text + (self.params["socket"] or "")
+        texts = self.text + (self.entry_text or "")
         units = [self.entry, *re.findall(r"^Also=(\S+)$", texts, re.MULTILINE)]
         if all(systemd.show(self.module, unit)["UnitFileState"] == "enabled" for unit in units):
             return False
@@ -306,13 +317,23 @@ class Service:
             systemd.systemctl(self.module, "stop", self.socket, self.unit)
         # Where it fails, the wait that follows says so, with the journal.
         self.module.run_command(["systemctl", "restart", self.entry])
+        if self.params["first_run"]:
+            # Waits until it has ended.
+            self.module.run_command(["systemctl", "restart", self.unit])
 
     def start_reason(self, mark: str) -> str:
         """Why the service must be started or restarted; an empty string where it must not."""
         state = systemd.show(self.module, self.entry)["ActiveState"]
         if state not in ("active", "reloading"):
             return "it was %s" % (state or "unknown")
-        running = systemd.show(self.module, self.unit)["ActiveState"] != "inactive"
+        unit_state = systemd.show(self.module, self.unit)["ActiveState"]
+        if self.params["timer"]:
+            if self.params["first_run"] and unit_state == "failed":
+                return "it had failed"
+            # After a boot nothing is known of the last run, and nothing need be.
+            running = self.params["first_run"] and read_text(self.running_mark_path) is not None
+        else:
+            running = unit_state != "inactive"
         if running and read_text(self.running_mark_path) != mark + "\n":
             return STALE
         return FORCED if self.params["force"] else ""
@@ -322,6 +343,8 @@ class Service:
         state = systemd.show(self.module, self.entry, ("ActiveState", "SubState", "ExecMainStartTimestampMonotonic"))
         if state["ActiveState"] != "active":
             return "{} is {} ({})".format(self.entry, state["ActiveState"], state["SubState"])
+        if self.params["first_run"] and systemd.show(self.module, self.unit)["ActiveState"] == "failed":
+            return f"{self.unit} has failed"
         health = self.params["health"]
         if not health:
             return ""
@@ -369,13 +392,21 @@ class Service:
 
     def absent(self) -> None:
         state = systemd.show(self.module, self.unit)
-        candidates = (self.unit_path, self.socket_path, self.params["environment_file"], self.mark_path, self.running_mark_path)
+        candidates = (
+            self.unit_path,
+            self.socket_path,
+            self.timer_path,
+            self.params["environment_file"],
+            self.mark_path,
+            self.running_mark_path,
+        )
         paths = [path for path in candidates if path and os.path.exists(path)]
         changed = bool(paths) or state["ActiveState"] in ("active", "activating")
         if changed and not self.module.check_mode:
             if state["LoadState"] == "loaded":
-                sockets = [self.socket] if self.socket_path in paths else []
-                systemd.systemctl(self.module, "disable", "--now", *sockets, self.unit)
+                entries = {self.socket: self.socket_path, self.timer: self.timer_path}
+                present = [entry for entry, path in entries.items() if path in paths]
+                systemd.systemctl(self.module, "disable", "--now", *present, self.unit)
             for path in paths:
                 os.unlink(path)
             systemd.systemctl(self.module, "daemon-reload")
@@ -392,6 +423,8 @@ def main() -> None:
             "unit": {"type": "str"},
             "drop_in": {"type": "str"},
             "socket": {"type": "str"},
+            "timer": {"type": "str"},
+            "first_run": {"type": "bool", "default": False},
             "environment_file": {"type": "path"},
             "environment": {"type": "dict", "no_log": True},
             "files": {"type": "list", "elements": "dict", "default": [], "options": VALIDATED_FILE_OPTIONS},
@@ -413,7 +446,7 @@ def main() -> None:
                 },
             },
         },
-        mutually_exclusive=[("unit", "drop_in")],
+        mutually_exclusive=[("unit", "drop_in"), ("socket", "timer")],
         required_by={"environment": ("environment_file",)},
         required_if=[("state", "started", ("unit", "drop_in"), True)],
         supports_check_mode=True,

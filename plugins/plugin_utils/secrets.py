@@ -11,6 +11,8 @@ import secrets
 import string
 from collections.abc import Callable
 
+from ansible_collections.airfield.metal.plugins.plugin_utils import age_key
+
 # Values that stand in public documentation, images and roles for Airflow; in lower case.
 PUBLIC_VALUES = frozenset(
     {
@@ -61,6 +63,15 @@ def fernet_problem(value: str) -> str:
     return ""
 
 
+def age_problem(value: str) -> str:
+    """Why a private key for backups is unfit."""
+    try:
+        age_key.recipient(value)
+    except ValueError:
+        return "is not a private key of age's (AGE-SECRET-KEY-1..., one line of what age-keygen writes)"
+    return ""
+
+
 def length_problem(minimum: int) -> Callable[[str], str]:
     """A check that a value has this many characters and is not one character over and over."""
 
@@ -78,6 +89,7 @@ def length_problem(minimum: int) -> Callable[[str], str]:
 # Lengths: a JWT is signed with HS512, whose key should have 64 bytes (RFC 7518, 3.2); 12 is NIST SP 800-63B's least for
 # a password that nobody has to remember.
 KINDS: dict[str, tuple[Callable[[], str], Callable[[str], str]]] = {
+    "age": (age_key.random_identity, age_problem),
     "fernet": (random_fernet_key, fernet_problem),
     "jwt": (lambda: random_text(64), length_problem(64)),
     "key": (lambda: random_text(48), length_problem(32)),

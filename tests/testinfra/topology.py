@@ -114,7 +114,7 @@ def ssh_config() -> Path:
 
 def secret_names() -> list[str]:
     """The inventory's variables whose values must appear nowhere but where they are used."""
-    kinds = ("_password", "_secret", "_secrets", "_secret_key", "_fernet_key", "_token")
+    kinds = ("_password", "_secret", "_secrets", "_secret_key", "_fernet_key", "_private_key", "_token")
     return sorted(name for name in variables() if name.endswith(kinds) and name.startswith("airflow_"))
 
 

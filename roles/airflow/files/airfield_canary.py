@@ -92,7 +92,8 @@ def try_bucket(content: str) -> str:
         with suppress(ClientError):
             hook.delete_objects(bucket, key)
     except Exception as error:  # boto's errors share no base
-        return f"Logs cannot be kept in {folder}: {type(error).__name__}: {error}"
+        remedy = "Remedy: let there be this bucket, and the account of airflow_logs_access_key read and write in it."
+        return f"Logs cannot be kept in {folder}: {type(error).__name__}: {error}. {remedy}"
     return ""
 
 

@@ -112,7 +112,7 @@ def test_configuration_says_what_the_inventory_says(host: Host) -> None:
         ("celery_broker_transport_options", "visibility_timeout"): "86400",
         ("logging", "remote_logging"): "True",
         ("logging", "remote_log_conn_id"): "airflow_logs",
-        ("logging", "delete_local_logs"): "True",
+        ("logging", "delete_local_logs"): "False",
         ("workers", "max_failed_heartbeats"): "20",
         ("workers", "execution_api_retries"): "12",
         ("dag_processor", "refresh_interval"): str(

@@ -52,7 +52,8 @@ def test_redis_has_no_other_way_in(host: Host) -> None:
 
 def test_databases_are_apart(host: Host) -> None:
     owners = psql(host, "select datname, pg_get_userbyid(datdba) from pg_database where datname like 'airflow%' order by 1")
-    assert owners.splitlines() == ["airflow|airflow", "airflow_results|airflow_results"]
+    scratch = "airflow_restore_test|airflow_restore_test"
+    assert owners.splitlines() == ["airflow|airflow", scratch, "airflow_results|airflow_results"]
     kinds = psql(host, "select left(rolpassword, 13), rolsuper from pg_authid where rolname like 'airflow%'")
     assert set(kinds.splitlines()) == {"SCRAM-SHA-256|f"}
 
@@ -64,6 +65,7 @@ def test_database_lets_in_only_whom_it_knows(host: Host) -> None:
     assert sorted(rules.splitlines()) == sorted(
         [f"hostssl|airflow|airflow|{address}" for address in control]
         + [f"hostssl|airflow_results|airflow_results|{address}" for address in workers]
+        + [f"hostssl|airflow_restore_test|airflow_restore_test|{address}" for address in control[:1]]
     )
     encrypted = psql(
         host, "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where client_addr is not null"

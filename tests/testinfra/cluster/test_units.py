@@ -29,6 +29,11 @@ def units_for_alerts(host: Host) -> list[str]:
     return (["airflow-alerts"] if service else []) + (["airflow-slack"] if host.check_output("hostname") in service else [])
 
 
+def units_of_timers(host: Host) -> list[str]:
+    first = topology.members("airflow_webserver")[0]
+    return ["airflow-logs"] + (["airflow-log-retention"] if host.check_output("hostname") == first else [])
+
+
 def properties(host: Host, unit: str) -> dict[str, str]:
     text = host.check_output(f"systemctl show {unit}")
     return dict(line.partition("=")[::2] for line in text.splitlines())
@@ -37,7 +42,7 @@ def properties(host: Host, unit: str) -> dict[str, str]:
 def test_exactly_the_units_of_the_inventory_are_there(host: Host) -> None:
     installed = host.check_output("systemctl list-unit-files --no-legend 'airflow-*.service'")
     found = sorted(line.split()[0].removesuffix(".service") for line in installed.splitlines())
-    assert found == sorted(units(host) + units_for_alerts(host))
+    assert found == sorted(units(host) + units_for_alerts(host) + units_of_timers(host))
 
 
 def test_units_are_active_enabled_and_grouped(host: Host) -> None:
@@ -85,6 +90,59 @@ def test_sandbox_is_closed_and_in_force(host: Host) -> None:
         assert status["Seccomp"] == "2"
         assert int(status["CapBnd"], 16) == 0
         assert host.run(f"nsenter --target {pid} --mount touch /usr/x").rc != 0
+
+
+def test_timers_run_and_their_units_end_well(host: Host) -> None:
+    for unit in units_of_timers(host):
+        timer = host.service(f"{unit}.timer")
+        assert timer.is_running
+        assert timer.is_enabled
+        host.check_output(f"systemctl start {unit}")
+        score = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1").split(":")[1].split()[0]
+        assert float(score) <= 1.5
+
+
+def test_logs_and_disks_have_limits(host: Host) -> None:
+    command = properties(host, "airflow-logs")["ExecStart"]
+    for option, variable, usual in (
+        ("--days", "airflow_local_log_days", 7),
+        ("--max-mb", "airflow_local_log_max_mb", 2048),
+        ("--disk-percent", "airflow_disk_alert_percent", 85),
+    ):
+        assert f"{option} {topology.variable(variable, usual)} " in command
+    writers = topology.members("airflow_worker", "airflow_triggerer") + topology.members("airflow_scheduler")
+    assert ("--upload" in command) is (host.check_output("hostname") in writers)
+    limit = topology.variable("airflow_journal_max_mb", 1024)
+    assert host.file("/etc/systemd/journald.conf.d/airfield.conf").contains(f"^SystemMaxUse={limit}M$")
+
+
+def test_old_logs_go_and_young_ones_stay(host: Host) -> None:
+    folder = "/var/log/airflow/dag_processor/a_test"
+    limit = topology.variable("airflow_local_log_days", 7)
+    host.check_output(
+        f"install -d -o airflow -g airflow {folder} {folder}/empty; cd {folder}; touch -d '2 hours ago' empty;"
+        f" runuser -u airflow -- touch -d '{limit + 1} days ago' old.log; runuser -u airflow -- touch young.log;"
+        " echo x >young.log; systemctl start airflow-logs"
+    )
+    assert host.file(folder).listdir() == ["young.log"]
+    host.check_output(f"rm -r {folder}")
+
+
+@pytest.mark.parametrize(("unit", "score"), [("airfield-backup", 2.0), ("airfield-database-clean", 1.6)])
+def test_timers_of_housekeeping_run_on_the_first_scheduler_alone(host: Host, unit: str, score: float) -> None:
+    installed = host.run(f"systemctl list-unit-files --no-legend '{unit}.*'").stdout.split()
+    if host.check_output("hostname") not in topology.members("airflow_scheduler")[:1]:
+        assert installed == []
+        assert not host.file("/etc/airflow/backup.json").exists
+        return
+    assert host.check_output(f"systemctl is-active {unit}.timer") == "active"
+    assert host.check_output(f"systemctl is-enabled {unit}.timer") == "enabled"
+    # A day that the host was down for is made up for.
+    assert properties(host, f"{unit}.timer")["Persistent"] == "yes"
+    shown = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1").split(":")[1].split()[0]
+    assert float(shown) <= score
+    for path in ("/etc/airflow/backup.json", "/var/lib/airfield/backup-secrets.age"):
+        assert (host.file(path).mode, host.file(path).user) == (0o600, "root")
 
 
 @pytest.mark.parametrize("command", ["airflow version", "airflow db check"])

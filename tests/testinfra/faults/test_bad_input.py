@@ -65,6 +65,10 @@ RUNS: list[list[tuple[dict[str, Any], str]]] = [
         ({"airflow_resources_source": 5}, "variable airflow_resources_source is neither a text nor a mapping"),
         ({"airflow_dag_bundles": [{"name": "airfield"}]}, "variable airflow_dag_bundles has a name twice, or one of"),
         ({"airflow_uid": "abc"}, "variable airflow_uid: argument 'airflow_uid' is of type"),
+        (
+            {"airflow_log_retention": "lifecycle"},
+            "variable airflow_log_retention is lifecycle, but the role seaweedfs runs nothing that acts by such rules",
+        ),
         ({"airflow_umask": 18}, "variable airflow_umask is 18, which is not four octal digits in quotes"),
         (
             {"airflow_wroker_concurrency": 4},

@@ -77,10 +77,10 @@ def failures(slack: None, cloud: SlackCloud, api: topology.Api, connect: topolog
     """Runs the DAG whose tasks fail; they would succeed once its file is there."""
     used: list[str] = []
 
-    def start(tasks: int) -> str:
+    def start(tasks: int, dag: str = "airfield_alerts") -> str:
         file = f"{SHARED}/alerts-{len(used)}-{tasks}"
         used.append(file)
-        return api.trigger("airfield_alerts", tasks=tasks, file=file)
+        return api.trigger(dag, tasks=tasks, file=file)
 
     yield start
     for name in topology.members("airflow_worker"):
@@ -224,8 +224,8 @@ def test_hundred_presses_clear_each_task_once_and_forged_ones_none(
 def test_hundred_failures_are_few_messages(failures: Callable[..., str], cloud: SlackCloud, api: topology.Api) -> None:
     before = len(cloud.requests)
     seen = len(cloud.messages(DATA))
-    run = failures(100)
-    failed(api, "airfield_alerts", run)
+    run = failures(100, "airfield_flood")
+    failed(api, "airfield_flood", run)
 
     def summed() -> bool:
         new = cloud.messages(DATA)[seen:]

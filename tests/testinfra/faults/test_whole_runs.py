@@ -69,7 +69,10 @@ def test_url_renders_what_host_and_password_render(tmp_path: Path) -> None:
         "airflow_result_backend_url": f"db+postgresql+psycopg2://{results}@{store}:5432/airflow_results",
         "airflow_broker_url": f"redis://airflow:{quoted_password('broker')}@{store}:6379/0",
     }
-    assert set(changes("--check", *given(tmp_path, urls)).values()) == {0}
+    found = changes("--check", *given(tmp_path, urls))
+    # What a backup has of the inventory is less: the three passwords are no longer in use.
+    sealing = found.pop(topology.members("airflow_scheduler")[0])
+    assert (sealing, set(found.values())) == (1, {0})
 
 
 def test_a_changed_option_restarts_only_who_reads_it() -> None:

@@ -71,6 +71,13 @@ def test_secret_in_a_file_that_ansible_does_not_load_is_not_replaced(run: Callab
     assert path.read_text() == OLD
 
 
+def test_what_is_known_from_elsewhere_is_added_as_it_is(make_action: Make, path: Path) -> None:
+    given = {"airflow_fernet_key": "new,old", "airflow_jwt_secret": "of the archive"}
+    arguments = {"path": str(path), "secrets": dict.fromkeys(given, "password"), "given": given}
+    result = make_action(airflow_secrets, arguments).run(task_vars={"airflow_jwt_secret": "mine"})
+    assert result["secrets"] == yaml.safe_load(path.read_text()) == {"airflow_fernet_key": "new,old"}
+
+
 def test_check_mode_returns_values_and_writes_nothing(run: Callable[..., Any], path: Path) -> None:
     result = run(check=True)
     assert result["changed"]

@@ -167,6 +167,14 @@ def test_queues_of_the_worker_are_read(tmp_path: Path, text: str | None, queues:
     assert airflow_info.worker_queues(str(path)) == queues
 
 
+def test_report_of_backups_has_their_ages(tmp_path: Path) -> None:
+    path = tmp_path / "backup.json"
+    assert airflow_info.backup_report(8200.0, str(path)) == {}
+    path.write_text('{"error": "x", "last": {"name": "b", "time": 1000}, "tested": {"name": "a", "time": 100}}')
+    report = airflow_info.backup_report(8200.0, str(path))
+    assert (report["error"], report["last"]["age_hours"], report["tested"]["age_hours"]) == ("x", 2.0, 2.25)
+
+
 def test_delivered_revisions_are_those_with_a_mark(tmp_path: Path) -> None:
     for name in ("two", "one", "half"):
         (tmp_path / name).mkdir()

@@ -17,6 +17,7 @@ RunModule = Callable[..., dict[str, Any]]
 Tree = Callable[[Path], Any]
 UNIT = "/etc/systemd/system/airflow-triggerer.service"
 SOCKET = "/etc/systemd/system/airflow-triggerer.socket"
+TIMER = "/etc/systemd/system/airflow-triggerer.timer"
 MARK = "/var/lib/airfield/airflow-triggerer.fingerprint"
 RUNNING_MARK = "/run/airfield/airflow-triggerer.fingerprint"
 ENVIRONMENT = "/etc/airflow/triggerer.env"
@@ -40,6 +41,8 @@ class Host:
         self.kill_at = ""
         self.journal = ""
         self.started_as = "active"
+        # A service that its timer starts does not work.
+        self.fails = False
         self.changes: list[str] = []
 
     def path(self, name: str) -> Path:
@@ -79,10 +82,10 @@ class Host:
     def enable(self, unit: str) -> None:
         self.enabled.add(unit)
 
-    def disable(self, option: str, unit: str) -> None:
+    def disable(self, option: str, *units: str) -> None:
         assert option == "--now"
-        self.enabled.discard(unit)
-        self.stop(unit)
+        self.enabled -= set(units)
+        self.stop(*units)
 
     def stop(self, *units: str) -> None:
         for unit in units:
@@ -90,7 +93,7 @@ class Host:
 
     def restart(self, unit: str) -> None:
         """Start it as the last loaded unit says: it remembers the mark."""
-        self.states[unit] = self.started_as
+        self.states[unit] = "failed" if self.fails and unit.endswith(".service") else self.started_as
         if unit.endswith(".service"):
             assert self.loaded is not None
             assert f"\nExecStartPre=+/usr/bin/install -D -m 0600 {MARK} {RUNNING_MARK}\n" in self.loaded
@@ -395,6 +398,83 @@ def test_health_of_a_service_with_a_socket_is_asked(run_module: RunModule, host:
     assert run(run_module, **WITH_SOCKET, health={"url": "http://h/"})["started"]
 
 
+# Timers ----------------------------------------------------------------------------------------------------------------
+
+WITH_TIMER: dict[str, Any] = {"timer": "[Timer]\nOnCalendar=daily\n"}
+RUN_AT_ONCE: dict[str, Any] = {**WITH_TIMER, "first_run": True}
+ENDED = "airflow-triggerer.service"
+
+
+def test_service_with_a_timer_is_left_to_it(run_module: RunModule, host: Host) -> None:
+    result = run(run_module, **WITH_TIMER)
+    assert result["started"]
+    assert host.text(TIMER) == WITH_TIMER["timer"]
+    assert host.changes[-2:] == ["enable airflow-triggerer.timer", "restart airflow-triggerer.timer"]
+    assert not run(run_module, **WITH_TIMER)["changed"]
+
+
+@pytest.mark.parametrize("ended", ["inactive", "failed"])
+def test_service_that_its_timer_will_run_again_is_not_run_for_a_change(run_module: RunModule, host: Host, ended: str) -> None:
+    run(run_module, **WITH_TIMER)
+    host.restart(ENDED)
+    host.states[ENDED] = ended
+    result = run(run_module, **WITH_TIMER, inputs={"release": "3.3.2-b"})
+    assert (result["changed"], result["started"]) == (True, False)
+    assert host.changes[-1] == "daemon-reload"
+
+
+@pytest.mark.parametrize("state", ["inactive", "activating", "failed"])
+def test_service_with_a_timer_takes_what_changed_at_its_next_start(run_module: RunModule, host: Host, state: str) -> None:
+    run(run_module, **WITH_TIMER)
+    host.states["airflow-triggerer.service"] = state
+    host.changes.clear()
+    result = run(run_module, timer="[Timer]\nOnCalendar=weekly\n", files=[])
+    assert (result["changed"], result["started"], result["pending"]) == (True, False, False)
+    assert host.changes == ["daemon-reload"]
+    assert not run(run_module, timer="[Timer]\nOnCalendar=weekly\n", files=[])["changed"]
+
+
+def test_timer_that_does_not_run_is_started(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_TIMER)
+    host.states["airflow-triggerer.timer"] = "inactive"
+    assert run(run_module, **WITH_TIMER)["started"]
+
+
+def test_first_run_is_waited_for_and_comes_again_after_a_change(run_module: RunModule, host: Host) -> None:
+    assert run(run_module, **RUN_AT_ONCE)["started"]
+    assert host.changes[-2:] == ["restart airflow-triggerer.timer", "restart airflow-triggerer.service"]
+    host.states[ENDED] = "inactive"
+    assert not run(run_module, **RUN_AT_ONCE)["changed"]
+    assert run(run_module, **RUN_AT_ONCE, inputs={"release": "3.3.2-b"})["reason"] == RESTARTED
+    host.states[ENDED] = "inactive"
+    assert not run(run_module, **RUN_AT_ONCE, inputs={"release": "3.3.2-b"})["changed"]
+
+
+def test_reboot_is_no_reason_for_another_first_run(run_module: RunModule, host: Host) -> None:
+    run(run_module, **RUN_AT_ONCE)
+    host.states[ENDED] = "inactive"
+    host.path(RUNNING_MARK).unlink()
+    assert not run(run_module, **RUN_AT_ONCE)["changed"]
+
+
+def test_first_run_that_fails_is_told_and_tried_again(run_module: RunModule, host: Host) -> None:
+    host.fails, host.journal = True, "The bucket is not there.\n"
+    result = run(run_module, **RUN_AT_ONCE)
+    assert result["failed"]
+    assert "airflow-triggerer.service has failed" in result["msg"]
+    assert result["journal"] == ["The bucket is not there."]
+    host.fails = False
+    assert run(run_module, **RUN_AT_ONCE)["reason"] == "it had failed"
+
+
+def test_timer_goes_with_its_service(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_TIMER)
+    assert run(run_module, state="absent")["changed"]
+    assert host.changes[-2:] == ["disable --now airflow-triggerer.timer airflow-triggerer.service", "daemon-reload"]
+    assert (host.text(TIMER), host.enabled) == (None, set())
+    assert not run(run_module, state="absent")["changed"]
+
+
 # Health ----------------------------------------------------------------------------------------------------------------
 
 
@@ -623,6 +703,15 @@ def test_absent_service_is_stopped_and_its_files_removed(run_module: RunModule, 
     host.changes.clear()
     assert not remove(run_module)["changed"]
     assert host.changes == []
+
+
+def test_absent_service_takes_its_timer_with_it(run_module: RunModule, host: Host) -> None:
+    run(run_module, **WITH_TIMER)
+    host.changes.clear()
+    assert remove(run_module)["changed"]
+    assert host.changes[0] == "disable --now airflow-triggerer.timer airflow-triggerer.service"
+    assert host.states["airflow-triggerer.timer"] == "inactive"
+    assert host.text(TIMER) is None
 
 
 def test_killed_removal_is_finished(run_module: RunModule, host: Host) -> None:

@@ -52,6 +52,8 @@ def test_fit_secret_has_no_problem(kind: str, value: str) -> None:
         ("fernet", FERNET[:-4], "is not a Fernet key"),
         ("fernet", f"{FERNET},", "is not a Fernet key"),
         ("fernet", "ünot base64", "is not a Fernet key"),
+        ("age", "AGE-SECRET-KEY-1QQQQ", "is not a private key of age's"),
+        ("age", "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", "is not a private key of age's"),
     ],
 )
 def test_unfit_secret_is_refused_without_being_shown(kind: str, value: object, message: str) -> None:

@@ -8,11 +8,14 @@ import uuid
 
 from airfield_slack import outbox
 
+# How a unit that a timer starts ends while the same is wrong as the last time.
+TOLD_BEFORE = "75"
+
 
 def main() -> None:
-    """Leave an alert, unless the unit has ended as it should."""
+    """Leave an alert, unless the unit has ended as it should or has told before what is wrong."""
     result = os.environ.get("SERVICE_RESULT", "success")
-    if result == "success":
+    if result == "success" or os.environ.get("EXIT_STATUS") == TOLD_BEFORE:
         return
     # exit-code, signal, core-dump, watchdog, timeout, oom-kill: systemd.exec(5).
     code, status = os.environ.get("EXIT_CODE", ""), os.environ.get("EXIT_STATUS", "")

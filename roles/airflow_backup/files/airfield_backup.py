@@ -1,0 +1,710 @@
+"""Back up the metadata database with what a restore needs beside it, test backups, and restore one.
+
+A timer starts `create` with the release's own Python. An archive is a tar file that age has encrypted for a public key; the
+private key comes by standard input where a command needs it, and is on no disk of this host. A restore is one transaction,
+and its test is the same one in a scratch database, undone at its end: what is half there is never seen by anybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+# Archives with another number are not ours to read.
+FORMAT = 1
+NAME = re.compile(r"airfield-\d{8}T\d{6}Z\.tar\.age")
+STAMPED = "airfield-%Y%m%dT%H%M%SZ.tar.age"
+MANIFEST, SECRETS, COMMAND_LINE, DUMP = "manifest.json", "secrets.age", "cli.env", "database.dump"
+FERNET = re.compile(r'^AIRFLOW__CORE__FERNET_KEY="(.*)"$', re.MULTILINE)
+DAY = 86400
+BLOCK = 2**20
+
+
+class BackupError(Exception):
+    """What went wrong, and the remedy, for people."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What is known of an archive without its key: the file beside it, and the last one's in the report."""
+
+    name: str
+    # Seconds since 1970.
+    time: float
+    sha256: str
+    bytes: int
+    rows: int
+    airflow_version: str
+    revisions: dict[str, str]
+    # Seconds that it took.
+    seconds: float
+    # Whether it was restored into the scratch database; None where nobody has tried.
+    tested: bool | None = None
+
+
+# Databases ---------------------------------------------------------------------------------------------------------------
+
+
+class PostgreSQL:
+    """A database, by its URL as Airflow has it. Another kind of database is another class of this shape, in `ENGINES`."""
+
+    # Tables, by their quoted name, that belong to whoever connects.
+    TABLES = """
+        select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+          and pg_get_userbyid(c.relowner) = current_user order by 1
+    """
+    # `drop owned` would do the same, and also take away what the account was granted.
+    CLEAR = """
+        do $clear$ declare thing record; begin
+          for thing in
+            select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end as kind,
+                   format('%I.%I', n.nspname, c.relname) as name
+            from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where c.relkind in ('r', 'p', 'v', 'S') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+              and pg_get_userbyid(c.relowner) = current_user
+          loop execute format('drop %s if exists %s cascade', thing.kind, thing.name); end loop;
+          for thing in
+            select format('%I.%I', n.nspname, t.typname) as name from pg_type t join pg_namespace n on n.oid = t.typnamespace
+            where t.typtype = 'e' and pg_get_userbyid(t.typowner) = current_user
+          loop execute format('drop type if exists %s cascade', thing.name); end loop;
+        end $clear$;
+    """
+    CHECK = """
+        do $check$ declare found bigint; begin
+          select count(*) into found from {table};
+          if found <> {rows} then
+            raise exception 'table % has % rows, and % were dumped', '{label}', found, {rows};
+          end if;
+        end $check$;
+    """
+
+    def __init__(self, url: str) -> None:
+        import psycopg2.extensions
+        from sqlalchemy.engine import make_url
+
+        parts = make_url(url)
+        self.name = parts.database or ""
+        # Without the password, which is not for command lines.
+        self.dsn = psycopg2.extensions.make_dsn(
+            host=parts.host,
+            port=parts.port,
+            user=parts.username,
+            dbname=parts.database,
+            **{"connect_timeout": 10, **parts.query},
+        )
+        self.environment = {**os.environ, "PGPASSWORD": parts.password or "", "PGAPPNAME": "airfield-backup"}
+        self.password = parts.password or ""
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
+        import psycopg2
+
+        try:
+            connection = psycopg2.connect(self.dsn, password=self.password, application_name="airfield-backup")
+        except psycopg2.OperationalError as error:
+            raise BackupError(f"The database {self.name} does not let us in: {str(error).strip()}") from None
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @staticmethod
+    def rows(connection: Any, query: str) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+
+    def see_that_the_client_will_do(self, connection: Any) -> None:
+        """An older pg_dump refuses a newer server, after a while and with a message that names no remedy."""
+        server = connection.server_version // 10000
+        try:
+            shown = subprocess.run(["pg_dump", "--version"], check=True, capture_output=True, text=True).stdout
+        except FileNotFoundError:
+            raise BackupError("pg_dump is not installed. Remedy: install postgresql-client, or run site.yml.") from None
+        client = int((re.findall(r"\) (\d+)", shown) or [0])[0])
+        if client < server:
+            raise BackupError(
+                f"pg_dump is of version {client}, and the server of version {server}, which it cannot dump. "
+                f"Remedy: install postgresql-client-{server} on this host; airflow_backup_packages names it."
+            )
+
+    def dump(self, stream: IO[bytes], revision_tables: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:
+        """Write a dump; returns the rows of each table and the schema's revisions, all of the same moment."""
+        with self.connect() as connection:
+            self.see_that_the_client_will_do(connection)
+            connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+            ((snapshot,),) = self.rows(connection, "select pg_export_snapshot()")
+            tables = [name for (name,) in self.rows(connection, self.TABLES)]
+            counts = {name: self.rows(connection, f"select count(*) from {name}")[0][0] for name in tables}  # noqa: S608 - quoted by the database
+            names = [name for name in revision_tables if f"public.{name}" in counts]
+            found = {name: self.rows(connection, f"select version_num from {name}") for name in names}  # noqa: S608 - ours
+            if not any(found.values()):
+                raise BackupError(f"The database {self.name} has no schema of Airflow's yet, so there is nothing to back up.")
+            command = ["pg_dump", "--format=custom", "--lock-wait-timeout=60s", f"--snapshot={snapshot}", "--dbname", self.dsn]
+            with tempfile.TemporaryFile() as said:
+                if subprocess.run(command, env=self.environment, stdout=stream, stderr=said, check=False).returncode:
+                    raise BackupError(f"pg_dump failed: {last_words(said)}")
+        return counts, {name: rows[0][0] for name, rows in found.items() if rows}
+
+    def tables(self) -> int:
+        """How many tables there are."""
+        with self.connect() as connection:
+            return len(self.rows(connection, self.TABLES))
+
+    def mark(self) -> str:
+        """What the last restore has left in the database to be known by."""
+        query = "select obj_description(to_regclass('public.alembic_version'), 'pg_class')"
+        with self.connect() as connection:
+            return self.rows(connection, query)[0][0] or ""
+
+    def restore(self, dump: IO[bytes], counts: Mapping[str, int], finish: Callable[[], None], mark: str) -> None:
+        """Put a dump in the place of all that is there, and count; without a mark, undo it in the end.
+
+        All in one transaction, which only the last line ends: whatever dies before, nothing has changed.
+
+        :arg finish: fails where the dump has come to an end too early.
+        """
+        command = ["psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-", "--dbname", self.dsn]
+        end = f"comment on table public.alembic_version is '{mark}';\ncommit;\n" if mark else "rollback;\n"
+        problem = None
+        with tempfile.TemporaryFile() as said:
+            psql: Any = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
+            )
+            try:
+                self.say(psql.stdin, "begin;\n" + self.CLEAR)
+                self.feed(dump, psql.stdin)
+                finish()
+                for table, rows in sorted(counts.items()):
+                    label = table.replace("'", "''")
+                    self.say(psql.stdin, self.CHECK.format(table=table, rows=int(rows), label=label))
+                self.say(psql.stdin, end)
+            except BrokenPipeError:
+                pass  # psql has ended, and has said why
+            except BackupError as error:
+                problem = error
+            finally:
+                # Without `commit` this is a rollback, too.
+                with contextlib.suppress(BrokenPipeError):
+                    psql.stdin.close()
+                psql.wait()
+            if psql.returncode:
+                raise BackupError(f"The database {self.name} did not take the dump, and is as it was: {last_words(said)}")
+            if problem:
+                raise problem
+
+    @staticmethod
+    def say(stream: IO[bytes], text: str) -> None:
+        stream.write(text.encode())
+        stream.flush()
+
+    def feed(self, dump: IO[bytes], psql: IO[bytes]) -> None:
+        """Turn a dump into the SQL that it stands for."""
+        command = ["pg_restore", "--no-owner", "--no-privileges", "--file=-"]
+        with tempfile.TemporaryFile() as said:
+            pg_restore: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=psql, stderr=said)
+            try:
+                shutil.copyfileobj(dump, pg_restore.stdin, BLOCK)
+            except BrokenPipeError:
+                pass  # it has ended, and has said why
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    pg_restore.stdin.close()
+                pg_restore.wait()
+            if pg_restore.returncode:
+                raise BackupError(f"pg_restore did not come to the end of the dump: {last_words(said)}")
+
+
+ENGINES = {"postgresql": PostgreSQL, "postgres": PostgreSQL}
+
+
+def engine(url: str) -> PostgreSQL:
+    kind = re.split(r"[+:]", url)[0]
+    if kind not in ENGINES:
+        raise BackupError(f"There is no backup of databases of kind {kind}, only of {', '.join(ENGINES)}.")
+    return ENGINES[kind](url)
+
+
+def last_words(said: IO[bytes]) -> str:
+    """The end of what a program has said."""
+    said.seek(0)
+    return " ".join(said.read().decode(errors="replace").split("\n")[-6:]).strip() or "without a message"
+
+
+# Archives ----------------------------------------------------------------------------------------------------------------
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def age(arguments: list[str], stdin: int | IO[bytes], stdout: int | IO[bytes], key: str = "") -> Iterator[Any]:
+    """A run of age, which has ended well when the block is left; the private key goes to it by a pipe of its own."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as stream:
+        stream.write(key.encode() + b"\n")
+    identity = ["--identity", f"/dev/fd/{reading}"] if key else []
+    try:
+        with tempfile.TemporaryFile() as said:
+            try:
+                command = ["age", *arguments, *identity]
+                process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=said, pass_fds=[reading])
+            except FileNotFoundError:
+                raise BackupError("age is not installed. Remedy: install Debian's package age, or run site.yml.") from None
+
+            def ended() -> None:
+                if process.wait():
+                    raise BackupError(reason(last_words(said)) if key else f"age could not encrypt: {last_words(said)}")
+
+            try:
+                yield process, ended
+                ended()
+            finally:
+                process.kill()
+                process.wait()
+    finally:
+        os.close(reading)
+
+
+def reason(words: str) -> str:
+    """What age's message means here."""
+    if "no identity matched" in words:
+        return "The private key is not the one of this archive. Remedy: use the airflow_backup_private_key of its time."
+    if "identity file" in words or "malformed secret key" in words or "unknown identity" in words:
+        return "The private key is not one of age's (AGE-SECRET-KEY-1...). Remedy: set airflow_backup_private_key to it."
+    words = words.partition(" age: report unexpected")[0]
+    return f"The archive is damaged ({words}). Remedy: take another one, or another copy of it."
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes | IO[bytes]) -> None:
+    member = tarfile.TarInfo(name)
+    member.mtime, member.mode = int(time.time()), 0o600
+    if isinstance(content, bytes):
+        member.size, content = len(content), io.BytesIO(content)
+    else:
+        member.size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+    tar.addfile(member, content)
+
+
+def write_archive(path: Path, recipients: list[str], parts: Mapping[str, bytes | IO[bytes]]) -> None:
+    """Encrypt the parts into a file that is on the disk when this returns."""
+    arguments = ["--encrypt", *(f"--recipient={recipient}" for recipient in recipients)]
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
+        with age(arguments, subprocess.PIPE, stream) as (process, ended):
+            try:
+                with tarfile.open(fileobj=process.stdin, mode="w|") as tar:
+                    for name, content in parts.items():
+                        add(tar, name, content)
+                process.stdin.close()
+            except BrokenPipeError:
+                ended()
+        os.fsync(stream.fileno())
+
+
+class Archive:
+    """An archive that is open for reading, from its beginning to its end."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key, self.sha256 = path, key, checksum(path)
+        known = read_sidecar(path)
+        if known and known.sha256 != self.sha256:
+            raise BackupError(
+                f"{path} is damaged: its SHA-256 is not that of {sidecar(path).name}. Remedy: take another one, or another "
+                f"copy of it."
+            )
+
+    @contextlib.contextmanager
+    def parts(self) -> Iterator[tuple[dict[str, Any], dict[str, bytes], IO[bytes], Callable[[], None]]]:
+        """The manifest, what else is before the dump, the dump, and what fails where the archive ends too early."""
+        with self.path.open("rb") as source, age(["--decrypt"], source, subprocess.PIPE, self.key) as (process, ended):
+            try:
+                with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+                    head: dict[str, bytes] = {}
+                    for member in tar:
+                        content: Any = tar.extractfile(member)
+                        if member.name == DUMP:
+                            break
+                        head[member.name] = content.read()
+                    manifest = json.loads(head[MANIFEST])
+                    if manifest["format"] != FORMAT:
+                        raise BackupError(
+                            f"The archive has format {manifest['format']}, and this release reads {FORMAT}. Remedy: use a "
+                            f"newer release of Airfield."
+                        )
+
+                    def finish() -> None:
+                        # What is left of the tar file, or else age would wait for a reader.
+                        while process.stdout.read(BLOCK):
+                            pass
+                        ended()
+
+                    yield manifest, head, content, finish
+                    finish()
+            except (tarfile.TarError, KeyError, ValueError, EOFError) as error:
+                # Mostly that age has ended early, and then it says why.
+                process.stdout.close()
+                ended()
+                raise BackupError(f"{self.path} is not one of our archives: {error}") from None
+
+    def secrets(self, head: Mapping[str, bytes]) -> dict[str, str]:
+        """The secrets of the inventory, which the controller has sealed, with the Fernet keys of the dump's time.
+
+        The sealed ones are those of the last run; in the middle of a rotation there are more.
+        """
+        with tempfile.TemporaryFile() as source:
+            source.write(head[SECRETS])
+            source.seek(0)
+            with age(["--decrypt"], source, subprocess.PIPE, self.key) as (process, dummy):
+                secrets = dict(json.loads(process.stdout.read()))
+        (keys,) = FERNET.findall(head[COMMAND_LINE].decode())
+        return {**secrets, "airflow_fernet_key": keys}
+
+
+# The backups of a cluster ------------------------------------------------------------------------------------------------
+
+
+def sidecar(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".tar.age") + ".json")
+
+
+def read_sidecar(path: Path) -> Backup | None:
+    """What is known of an archive; None where that is not with it."""
+    try:
+        return Backup(**json.loads(sidecar(path).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def write_file(path: Path, value: Any, mode: int = 0o644) -> None:
+    """Put a JSON file in place in one step."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    temporary.chmod(mode)
+    temporary.replace(path)
+
+
+def moment(name: str) -> float:
+    """When an archive was made, by its name."""
+    return datetime.strptime(name, STAMPED).replace(tzinfo=UTC).timestamp()
+
+
+def surplus(names: Iterable[str], now: float, keep: int, keep_days: int, good: Iterable[str]) -> list[str]:
+    """Archives to remove: beyond a number or an age, but never the newest one, nor one of the good ones."""
+    ordered = sorted(filter(NAME.fullmatch, names), reverse=True)
+    needed = {*ordered[:1], *good}
+    return [
+        name
+        for place, name in enumerate(ordered)
+        if name not in needed and (place >= keep or now - moment(name) > keep_days * DAY)
+    ]
+
+
+class Folder:
+    """Where the archives are on this host."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def backups(self) -> list[Backup]:
+        """All archives that are complete, newest first."""
+        found = [read_sidecar(path) for path in self.path.glob("airfield-*.tar.age")]
+        return sorted((backup for backup in found if backup), key=lambda backup: backup.name, reverse=True)
+
+    def clean(self) -> None:
+        """Remove what a backup that was killed has left."""
+        for path in [*self.path.glob(".airfield-*"), *self.path.glob("airfield-*.json")]:
+            if path.name.startswith(".") or not path.with_name(path.stem + ".tar.age").exists():
+                path.unlink()
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            # The archive first: without it the file beside it is a leftover.
+            (self.path / name).unlink()
+            sidecar(self.path / name).unlink(missing_ok=True)
+
+    def good(self) -> list[str]:
+        """The newest archive that has not failed its test, and the newest that has passed one."""
+        backups = self.backups()
+        unfailed = [backup.name for backup in backups if backup.tested is not False]
+        passed = [backup.name for backup in backups if backup.tested]
+        return unfailed[:1] + passed[:1]
+
+
+class Bucket:
+    """Copies of the archives, in S3."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        import boto3
+
+        self.bucket, self.prefix = settings["bucket"], settings["prefix"]
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=settings["endpoint_url"] or None,
+            region_name=settings["region"],
+            aws_access_key_id=settings["access_key"] or None,
+            aws_secret_access_key=settings["secret_key"] or None,
+        )
+
+    def key(self, name: str) -> str:
+        return "/".join(filter(None, (self.prefix.strip("/"), name)))
+
+    def put(self, path: Path) -> None:
+        """Copy an archive, and the file beside it, and read it back."""
+        self.client.upload_file(str(path), self.bucket, self.key(path.name))
+        digest = hashlib.sha256()
+        body = self.client.get_object(Bucket=self.bucket, Key=self.key(path.name))["Body"]
+        for block in body.iter_chunks(BLOCK):
+            digest.update(block)
+        if digest.hexdigest() != checksum(path):
+            raise BackupError(f"The copy of {path.name} in the bucket {self.bucket} differs from it.")
+        self.client.upload_file(str(sidecar(path)), self.bucket, self.key(sidecar(path).name))
+
+    def names(self) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key("airfield-"))
+        return [entry["Key"].rpartition("/")[2] for page in pages for entry in page.get("Contents", [])]
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            for key in (name, sidecar(Path(name)).name):
+                self.client.delete_object(Bucket=self.bucket, Key=self.key(key))
+
+
+class Report:
+    """What the cluster knows of its backups without looking at them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.path.read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def write(self, error: str, backup: Backup | None = None) -> None:
+        report = {**self.read(), "error": error, "attempted": time.time()}
+        if backup:
+            report["last"] = asdict(backup)
+            if backup.tested:
+                report["tested"] = asdict(backup)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(self.path, report)
+
+
+@contextlib.contextmanager
+def alone(path: Path, wait: bool) -> Iterator[None]:
+    """Keep others from backing up or restoring meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BackupError("Another backup or restore is running on this host. Remedy: wait for its end.") from None
+        yield
+
+
+class Cluster:
+    """The commands, with the settings of this host."""
+
+    def __init__(self, settings: Mapping[str, Any], report: Report) -> None:
+        self.settings, self.report = settings, report
+        self.folder = Folder(Path(settings["directory"]))
+
+    def create(self, test: bool) -> Backup:
+        """Make a backup, test it where that is due, and remove what is too old."""
+        began, now = time.monotonic(), time.time()
+        self.folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.clean()
+        name = datetime.fromtimestamp(now, UTC).strftime(STAMPED)
+        path = self.folder.path / name
+        failure = ""
+        # Before the dump: all in it is encrypted with keys of this moment, since a new one is made known before its use.
+        parts = {member: Path(source).read_bytes() for member, source in self.settings["include"].items()}
+        # Without a name: whatever ends this, the dump goes with it.
+        with tempfile.TemporaryFile(dir=self.folder.path) as dump:
+            counts, revisions = engine(self.settings["database_url"]).dump(dump, self.settings["revision_tables"])
+            tested = None
+            if self.settings["scratch_url"] and (test or self.test_is_due(now)):
+                try:
+                    dump.seek(0)
+                    engine(self.settings["scratch_url"]).restore(dump, counts, lambda: None, "")
+                    tested = True
+                except BackupError as error:
+                    # It is better than none, and the unit fails in the end.
+                    tested, failure = False, f"{name} failed its test: {error}"
+            manifest = {
+                "format": FORMAT,
+                "time": now,
+                "airflow_version": self.settings["airflow_version"],
+                "release": self.settings["release"],
+                "revisions": revisions,
+                "rows": counts,
+            }
+            temporary = path.with_name(f".{name}")
+            try:
+                parts = {MANIFEST: json.dumps(manifest).encode(), **parts}
+                write_archive(temporary, self.settings["recipients"], {**parts, DUMP: dump})
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        digest = checksum(temporary)
+        backup = Backup(
+            name=name,
+            time=now,
+            sha256=digest,
+            bytes=temporary.stat().st_size,
+            rows=sum(counts.values()),
+            airflow_version=self.settings["airflow_version"],
+            revisions=revisions,
+            seconds=round(time.monotonic() - began, 1),
+            tested=tested,
+        )
+        write_file(sidecar(path), asdict(backup))
+        # With this name it is complete.
+        temporary.rename(path)
+        self.report.write(failure, backup)
+        self.store(path, now)
+        if failure:
+            raise BackupError(failure)
+        return backup
+
+    def store(self, path: Path, now: float) -> None:
+        """Copy an archive to the bucket, and remove what is too old, there and here."""
+        keep = self.settings["keep"], self.settings["keep_days"], self.folder.good()
+        self.folder.remove(surplus([backup.name for backup in self.folder.backups()], now, *keep))
+        if self.settings["s3"]:
+            from boto3.exceptions import Boto3Error
+            from botocore.exceptions import BotoCoreError, ClientError
+
+            try:
+                bucket = Bucket(self.settings["s3"])
+                bucket.put(path)
+                bucket.remove(surplus(bucket.names(), now, *keep))
+            except (Boto3Error, BotoCoreError, ClientError) as error:
+                raise BackupError(f"{path.name} is on this host, but did not get into the bucket: {error}") from None
+
+    def test_is_due(self, now: float) -> bool:
+        days = self.settings["test_days"]
+        tested = self.report.read().get("tested", {}).get("time", 0)
+        # An hour less: the timer is not that exact.
+        return bool(days) and now - tested > days * DAY - 3600
+
+    def test(self, path: Path, key: str) -> Backup:
+        """Restore an archive, as it is, into the scratch database."""
+        if not self.settings["scratch_url"]:
+            raise BackupError("There is no scratch database. Remedy: set airflow_backup_test_url to one for this alone.")
+        known, archive = read_sidecar(path), Archive(path, key)
+        with archive.parts() as (manifest, head, dump, finish):
+            archive.secrets(head)
+            engine(self.settings["scratch_url"]).restore(dump, manifest["rows"], finish, "")
+        if known is None:
+            raise BackupError(f"{path} can be restored, but {sidecar(path).name} is not with it.")
+        tested = replace(known, tested=True)
+        write_file(sidecar(path), asdict(tested))
+        last = self.report.read().get("last", {}).get("name")
+        if last == tested.name:
+            self.report.write("", tested)
+        return tested
+
+    def restore(self, path: Path, key: str, replacing: bool, dry: bool) -> bool:
+        """Put an archive in the place of the metadata database; returns whether that was (or is) still to do."""
+        database, archive = engine(self.settings["database_url"]), Archive(path, key)
+        mark = f"restored by Airfield from {archive.sha256}"
+        if not replacing and database.mark() == mark:
+            return False
+        if database.tables() and not replacing:
+            raise BackupError(
+                f"The database {database.name} is not empty, and nothing was changed. Remedy: to lose what is in it, "
+                f"run this again with -e airflow_restore_replace=true."
+            )
+        if not dry:
+            with archive.parts() as (manifest, dummy, dump, finish):
+                database.restore(dump, manifest["rows"], finish, mark)
+        return True
+
+
+def inspect(path: Path, key: str) -> dict[str, Any]:
+    """What an archive says of itself, and the inventory's secrets in it. Needs nothing but age, as on a bare host."""
+    archive = Archive(path, key)
+    with archive.parts() as (manifest, head, dump, finish):
+        secrets = archive.secrets(head)
+        while dump.read(BLOCK):
+            pass
+        finish()
+    return {"manifest": manifest, "secrets": secrets, "sha256": archive.sha256}
+
+
+def read_key() -> str:
+    # The rest of what age-keygen writes into a file with it does no harm, and no good.
+    return next((line.strip() for line in sys.stdin if line.strip() and not line.startswith("#")), "")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any] | list[Any]:
+    """Do what the command line asks for; returns what to say of it."""
+    if arguments.command == "inspect":
+        return inspect(arguments.archive, read_key())
+    cluster = Cluster(json.loads(arguments.settings.read_text()), Report(arguments.report))
+    if arguments.command == "list":
+        return [asdict(backup) for backup in cluster.folder.backups()]
+    # A restore whose run was killed may still be at work, and the next run finds it done.
+    with alone(arguments.lock, wait=arguments.command != "create"):
+        if arguments.command == "test":
+            return asdict(cluster.test(arguments.archive, read_key()))
+        if arguments.command == "restore":
+            return {"due": cluster.restore(arguments.archive, read_key(), arguments.replace, arguments.dry_run)}
+        try:
+            return asdict(cluster.create(arguments.test))
+        except (BackupError, OSError) as error:
+            cluster.report.write(str(error))
+            raise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--settings", type=Path, default=Path("/etc/airflow/backup.json"), help="what Ansible has set")
+    parser.add_argument("--report", type=Path, default=Path("/var/lib/airfield/backup.json"), help="what is known of the last")
+    parser.add_argument("--lock", type=Path, default=Path("/run/airfield/backup.lock"), help="held by who works")
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a backup")
+    create.add_argument("--test", action="store_true", help="test it, whether that is due or not")
+    commands.add_parser("list", help="show the backups on this host")
+    by_input = "; the private key comes by standard input"
+    test = commands.add_parser("test", help="restore an archive into the scratch database" + by_input)
+    inspection = commands.add_parser("inspect", help="show what is in an archive, its secrets among it" + by_input)
+    restoration = commands.add_parser("restore", help="put an archive in the place of the metadata database" + by_input)
+    restoration.add_argument("--replace", action="store_true", help="also where the database is not empty")
+    restoration.add_argument("--dry-run", action="store_true", help="only say whether it may and must be done")
+    for command in (test, inspection, restoration):
+        command.add_argument("archive", type=Path)
+    try:
+        result = run(parser.parse_args())
+    except BackupError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error}. Nothing is half done: run it again when that is corrected.")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
