@@ -9,6 +9,12 @@ INVENTORY := inventories/demo
 ARTIFACT := build/airfield-metal.tar.gz
 SHIPPED := $(shell git ls-files --cached --others --exclude-standard 2>/dev/null | grep -Ev '^(bench|molecule|testbed|\.ci)/')
 
+# What failed stands at the end of the log, of which a CI may show no more.
+define molecule_test
+	rm -f build/failures.txt
+	molecule test --scenario-name $(1) || { status=$$?; tail --lines=20 build/failures.txt 2>/dev/null || true; exit $$status; }
+endef
+
 .PHONY: help demo demo-down test test-faults lint unit sanity molecule bench lock docs dev-env clean
 
 help: ## Show this list
@@ -45,11 +51,10 @@ sanity: $(VENV) $(ARTIFACT) ## Run Ansible's own checks on the built collection
 	tests/sanity.sh $(ARTIFACT)
 
 molecule: $(VENV) ## Put a cluster on test hosts and test it
-	rm -f build/failures.txt
-	molecule test || { status=$$?; tail --lines=20 build/failures.txt 2>/dev/null || true; exit $$status; }
+	$(call molecule_test,default)
 
 test-faults: $(VENV) ## Break a cluster under load, in every way that costs no task: takes hours
-	molecule test --scenario-name faults
+	$(call molecule_test,faults)
 
 bench: $(VENV) ## Measure against doing the same by hand
 	bench/run.py

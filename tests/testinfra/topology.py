@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -47,15 +48,24 @@ def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(with_dags(command), check=check, capture_output=True, text=True, cwd=ROOT, env=environment())
 
 
-def kill_at(number: int, *command: str) -> str:
-    """Kill a run of a playbook when it begins its n-th task; returns the task's name."""
-    with subprocess.Popen(with_dags(command), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        tasks = (line for line in process.stdout if line.startswith("TASK ["))
-        for count, line in enumerate(tasks, 1):
+def changes(output: str) -> dict[str, int]:
+    """How many changes a run of a playbook counts for each host."""
+    found = re.findall(r"^(\S+) +: ok=.*changed=(\d+)", output, re.MULTILINE)
+    assert found, output[-3000:]
+    return {host: int(count) for host, count in found}
+
+
+def kill_at(number: int, *command: str) -> tuple[str, str]:
+    """Kill a run of a playbook when it begins its n-th task; returns the task's name, and what the run has said."""
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(with_dags(command), cwd=ROOT, env=environment(), **streams) as process:
+        said, count = "", 0
+        for line in process.stdout or ():
+            said += line
+            count += line.startswith("TASK [")
             if count == number:
                 process.kill()
-                return line.split("[")[1].split("]")[0]
+                return line.split("[")[1].split("]")[0], said
     raise AssertionError(f"the run had ended before its task {number}")
 
 

@@ -270,7 +270,7 @@ def checked(watch: Watch, connect: topology.Connect) -> str:
     run = rotate("--check")
     assert run.returncode == 0, run.stdout[-3000:]
     assert state(connect) == before
-    return run.stdout
+    return run.stdout + run.stderr
 
 
 def test_check_mode_says_what_would_be_done(checked: str) -> None:
@@ -288,7 +288,8 @@ def test_killed_rotation_is_finished_by_the_next_and_everything_can_be_read_mean
     for turn, number in enumerate(chance.sample(window, KILLS)):
         old = {*keys()}
         with watch.during():
-            point = f"killed at its task {number}, {topology.kill_at(number, *COMMAND)}"
+            task, said = topology.kill_at(number, *COMMAND)
+            point = f"killed at its task {number}, {task}"
             between = keys()
             old |= {*between}
             if turn % 2:
@@ -302,6 +303,6 @@ def test_killed_rotation_is_finished_by_the_next_and_everything_can_be_read_mean
         # Every component was seen with each number of keys: so much for what the absence of failures means.
         assert watch.seen == {f"{name}: {number}" for name in COMPONENTS for number in (1, 2, 3)}, point
         (new,) = keys()
-        assert not any(key in run.stdout + run.stderr for key in (new, *old)), point
+        assert not any(key in checked + said + run.stdout + run.stderr for key in (new, *old)), point
         assert_only(new, old - {new}, connect)
     deferred()

@@ -110,9 +110,7 @@ def find(given: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
 
 
 def changed(output: str) -> int:
-    counts = re.findall(r"^\S+ +: ok=.*changed=(\d+)", output, re.MULTILINE)
-    assert counts
-    return sum(map(int, counts))
+    return sum(topology.changes(output).values())
 
 
 def plain(output: str) -> str:

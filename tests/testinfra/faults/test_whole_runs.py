@@ -6,7 +6,6 @@ After test_slack.py, whose alerts wait for it: the service loses them when its h
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,19 +33,15 @@ def output(*arguments: str, inventory: Path = topology.INVENTORY) -> str:
     return run.stdout
 
 
-def counts(said: str) -> dict[str, int]:
-    return {host: int(count) for host, count in re.findall(r"^(\S+) +: ok=.*changed=(\d+)", said, re.MULTILINE)}
-
-
 def changes(*arguments: str, inventory: Path = topology.INVENTORY) -> dict[str, int]:
-    return counts(output(*arguments, inventory=inventory))
+    return topology.changes(output(*arguments, inventory=inventory))
 
 
 def test_check_mode_and_diff_show_nothing() -> None:
     said = output("--check", "--diff")
     assert "changed: [" not in said
     assert "+++ after" not in said
-    assert set(counts(said).values()) == {0}
+    assert set(topology.changes(said).values()) == {0}
 
 
 def quoted_password(name: str) -> str:

@@ -42,7 +42,7 @@ def test_killed_change_is_healed_by_the_next_run(window: range, load: Load, judg
         load = replace(load, expected=set())
         load.add(short=60, long=4)
         command = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "site.yml", *arguments]
-        task = topology.kill_at(number, *command)
+        task, dummy = topology.kill_at(number, *command)
         run = load.during("site.yml", *arguments)
         assert run.returncode == 0, run.stdout[-3000:]
         assert set(re.findall(r"(?:failed|unreachable)=(\d+)", run.stdout)) == {"0"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 import topology
+from object_gateway import DAY, ObjectGateway
 from testinfra.host import Host
 
 LOGS = "/var/log/airflow"
@@ -49,15 +52,15 @@ def store(connect: topology.Connect) -> Host:
     return connect(topology.members("seaweedfs")[0])
 
 
+def client(url: str, access_key: str, secret_key: str) -> Any:
+    keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+    return boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+
+
 @pytest.fixture(scope="module")
 def bucket() -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=f"http://{ADDRESS}:8333",
-        region_name="us-east-1",
-        aws_access_key_id=topology.variables()["airflow_logs_access_key"],
-        aws_secret_access_key=topology.variables()["airflow_logs_secret_key"],
-    )
+    keys = (topology.variables()[f"airflow_logs_{kind}_key"] for kind in ("access", "secret"))
+    return client(f"http://{ADDRESS}:8333", *keys)
 
 
 class Waiting:
@@ -225,11 +228,13 @@ def test_store_works_on_beside_a_full_log_partition(full_log_partitions: dict[st
         assert host.service(SERVICES[name]).is_running
 
 
-def retain(host: Host, *options: str) -> None:
+def retain(host: Host, *options: str, environment: tuple[str, ...] = ()) -> None:
     """Do what the daily run does, in a folder of this test's."""
     start = host.check_output("systemctl show -P ExecStart airflow-log-retention")
     usual = start.partition("argv[]=")[2].partition(" ;")[0].split()[2:]
-    host.check_output(shlex.join([*AS_UNIT.split(), *usual, "--prefix", "test_logs", *options]))
+    *unit, python, program = AS_UNIT.split()
+    command = [*unit, "/usr/bin/env", *environment, python, program, *usual, "--prefix", "test_logs", *options]
+    host.check_output(shlex.join(command))
 
 
 def test_old_logs_leave_the_bucket_and_nothing_else_does(connect: topology.Connect, bucket: Any) -> None:
@@ -268,3 +273,43 @@ def test_rule_of_the_bucket_comes_and_goes_beside_others(connect: topology.Conne
     retain(web, "--days", "30", "--by", "timer")
     assert rules() == [other]
     bucket.delete_bucket_lifecycle(Bucket="airflow-logs")
+
+
+@pytest.fixture(scope="module")
+def gateway(connect: topology.Connect) -> Iterator[ObjectGateway]:
+    name = topology.members("seaweedfs")[0]
+    gateway = ObjectGateway(name, connect(name))
+    try:
+        gateway.install("AKIATEST", "of the gateway")
+        yield gateway
+    finally:
+        gateway.remove()
+
+
+def test_store_that_knows_rules_deletes_by_them(connect: topology.Connect, gateway: ObjectGateway) -> None:
+    """The bucket is made on the way."""
+    extra = {"region_name": "us-east-1", "endpoint_url": gateway.url}
+    connection = {"conn_type": "aws", "login": "AKIATEST", "password": "of the gateway", "extra": extra}
+    environment = (f"AIRFLOW_CONN_AIRFLOW_LOGS={json.dumps(connection)}",)
+    web = connect(topology.members("airflow_webserver")[0])
+    days = 20
+    options = ("--days", str(days), "--by", "lifecycle")
+    retain(web, *options, environment=environment)
+    store = client(gateway.url, "AKIATEST", "of the gateway")
+
+    def put(name: str) -> None:
+        store.put_object(Bucket="airflow-logs", Key=f"test_logs/{name}", Body=b"x")
+
+    def left() -> list[str]:
+        found = store.list_objects_v2(Bucket="airflow-logs", Prefix="test_logs/").get("Contents", [])
+        return sorted(entry["Key"].removeprefix("test_logs/") for entry in found)
+
+    put("dag_id=old/1.log")
+    put("other/1.log")
+    began = time.monotonic()
+    topology.wait_for("half of a log's time", lambda: time.monotonic() - began > days * DAY / 2)
+    put("dag_id=young/1.log")
+    topology.wait_for("the old log to go", lambda: "dag_id=old/1.log" not in left(), 2 * days * DAY)
+    assert left() == ["dag_id=young/1.log", "other/1.log"]
+    # Nothing to do, and no mistake.
+    retain(web, *options, environment=environment)

@@ -151,7 +151,7 @@ def test_killed_restore_is_finished_by_the_next(rescued: Rescued, connect: topol
     window = range(before.count("\nTASK [") + 1, whole.stdout.count("\nTASK [") + 1)
     chance = random.Random(int(os.environ.get("AIRFIELD_SEED", "1")))  # noqa: S311 - the same points for the same seed
     for number in chance.sample(window, KILLS):
-        point = f"killed at its task {number}, {topology.kill_at(number, *command)}"
+        point = f"killed at its task {number}, {topology.kill_at(number, *command)[0]}"
         # Whatever was killed, each table is there with all of its rows, or with all of those before.
         run = topology.run(*command, check=False)
         assert run.returncode == 0, (point, run.stdout[-3000:])
