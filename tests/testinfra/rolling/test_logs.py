@@ -280,7 +280,7 @@ def gateway(connect: topology.Connect) -> Iterator[ObjectGateway]:
     name = topology.members("seaweedfs")[0]
     gateway = ObjectGateway(name, connect(name))
     try:
-        gateway.install("AKIATEST", "of the gateway")
+        gateway.install("AKIATEST", "of-the-gateway")
         yield gateway
     finally:
         gateway.remove()
@@ -289,13 +289,13 @@ def gateway(connect: topology.Connect) -> Iterator[ObjectGateway]:
 def test_store_that_knows_rules_deletes_by_them(connect: topology.Connect, gateway: ObjectGateway) -> None:
     """The bucket is made on the way."""
     extra = {"region_name": "us-east-1", "endpoint_url": gateway.url}
-    connection = {"conn_type": "aws", "login": "AKIATEST", "password": "of the gateway", "extra": extra}
+    connection = {"conn_type": "aws", "login": "AKIATEST", "password": "of-the-gateway", "extra": extra}
     environment = (f"AIRFLOW_CONN_AIRFLOW_LOGS={json.dumps(connection)}",)
     web = connect(topology.members("airflow_webserver")[0])
     days = 20
     options = ("--days", str(days), "--by", "lifecycle")
     retain(web, *options, environment=environment)
-    store = client(gateway.url, "AKIATEST", "of the gateway")
+    store = client(gateway.url, "AKIATEST", "of-the-gateway")
 
     def put(name: str) -> None:
         store.put_object(Bucket="airflow-logs", Key=f"test_logs/{name}", Body=b"x")
