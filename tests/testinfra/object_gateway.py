@@ -19,9 +19,7 @@ fsid = 5c1f2f0e-7d1b-4c53-9d6f-0d6c7b1f9a3e
 mon host = 127.0.0.1
 mon initial members = a
 public addr = 127.0.0.1
-auth cluster required = none
-auth service required = none
-auth client required = none
+keyring = {FOLDER}/keyring
 mon data = {FOLDER}/mon
 osd data = {FOLDER}/osd
 osd objectstore = memstore
@@ -36,11 +34,13 @@ rgw lc debug interval = {DAY}
 rgw lifecycle work time = 00:00-23:59
 run dir = {FOLDER}
 """
+# Who may do what: all of them everything.
+ENTITIES = ("mon.", "osd.0", "client.admin")
 # In their order: each waits for those before.
 DAEMONS = {
     "ceph-mon-a": "ceph-mon --id a",
     "ceph-osd-0": "ceph-osd --id 0",
-    "ceph-gateway": "radosgw --name client.gateway",
+    "ceph-gateway": "radosgw --name client.admin",
 }
 
 
@@ -68,7 +68,11 @@ class ObjectGateway:
         self.host.check_output(f"install -d -m 0700 {FOLDER} {FOLDER}/mon {FOLDER}/osd")
         write = ["ssh", "-F", str(topology.ssh_config()), self.name, f"sudo tee {FOLDER}/ceph.conf"]
         subprocess.run(write, check=True, input=CONFIGURATION.encode(), stdout=subprocess.DEVNULL)
-        self.host.check_output(f"ceph-mon --mkfs --id a --conf {FOLDER}/ceph.conf")
+        caps = " ".join(f"--cap {service} 'allow *'" for service in ("mon", "osd", "mgr"))
+        self.host.check_output(f"ceph-authtool --create-keyring {FOLDER}/keyring")
+        for entity in ENTITIES:
+            self.host.check_output(f"ceph-authtool {FOLDER}/keyring --gen-key --name {entity} {caps}")
+        self.host.check_output(f"ceph-mon --mkfs --id a --keyring {FOLDER}/keyring --conf {FOLDER}/ceph.conf")
         self.start("ceph-mon-a")
         self.ceph("osd create")
         self.host.check_output(f"ceph-osd --mkfs --id 0 --conf {FOLDER}/ceph.conf")
@@ -82,6 +86,7 @@ class ObjectGateway:
         topology.wait_for("the gateway", lambda: self.host.run(f"curl -fs http://127.0.0.1:{PORT}/").rc == 0, 60)
 
     def remove(self) -> None:
-        self.host.run(f"systemctl stop {' '.join(reversed(DAEMONS))}")
+        # Nothing there is worth the minutes that they take to stop.
+        self.host.run(f"systemctl kill --signal=KILL {' '.join(DAEMONS)}")
         self.host.check_output(f"DEBIAN_FRONTEND=noninteractive apt-get purge --yes -qq --autoremove {PACKAGES}")
         self.host.check_output(f"rm -rf {FOLDER}")
