@@ -38,10 +38,11 @@ def environment() -> dict[str, str]:
 
 
 def with_dags(command: tuple[str, ...]) -> tuple[str, ...]:
-    """A playbook delivers the test DAGs, whatever the inventory has."""
+    """A playbook delivers the test DAGs, whatever the inventory has; $AIRFIELD_VARIABLES, as JSON, has further variables."""
     if command[0] != "ansible-playbook":
         return command
-    return (command[0], "--extra-vars", f"airflow_dags_source={DAGS}", *command[1:])
+    variables = {"airflow_dags_source": str(DAGS), **json.loads(os.environ.get("AIRFIELD_VARIABLES", "{}"))}
+    return (command[0], "--extra-vars", json.dumps(variables), *command[1:])
 
 
 def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
