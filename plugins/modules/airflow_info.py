@@ -354,7 +354,7 @@ try:
             query = "select hostname, count(*) from task_instance where state in ('running', 'restarting') group by hostname"
             result["running"] = dict(map(tuple, connection.execute(sqlalchemy.text(query))))
             query = "select count(*) from task_instance where state = 'queued'"
-            result["queued"] = connection.execute(sqlalchemy.text(query)).scalar()
+            result["queued"] = connection.execute(sqlalchemy.text(query)).fetchone()[0]
 except Exception as error:
     result["error"] = str(getattr(error, "orig", error)).strip()
 result["migrated"] = result["revisions"] == heads
