@@ -35,7 +35,7 @@ def upgrade(**variables: Any) -> subprocess.CompletedProcess[str]:
 
 
 def back(moment: str = "") -> subprocess.CompletedProcess[str]:
-    return play("rollback", **({"airflow_rollback_lose_since": moment} if moment else {}))
+    return play("rollback", **({"airflow_upgrade_lose_since": moment} if moment else {}))
 
 
 def said(run: subprocess.CompletedProcess[str]) -> str:
@@ -162,7 +162,7 @@ def test_killed_migration_is_named_and_taken_back(
     assert f"an upgrade from {OLD} to {NEW} was begun and not finished" in said(blind)
     run = back()
     if run.returncode:
-        moment = re.search(r"airflow_rollback_lose_since=(\S+)", said(run))
+        moment = re.search(r"airflow_upgrade_lose_since=(\S+)", said(run))
         assert moment, run.stdout[-3000:]
         run = back(moment[1])
     assert run.returncode == 0, run.stdout[-3000:]
@@ -188,7 +188,7 @@ def test_finished_upgrade_is_taken_back_with_the_loss_that_was_named(history: li
     run = back()
     assert run.returncode != 0
     assert set(topology.changes(run.stdout).values()) <= {0}
-    moment = re.search(r"airflow_rollback_lose_since=(\S+)", said(run))
+    moment = re.search(r"airflow_upgrade_lose_since=(\S+)", said(run))
     assert moment, run.stdout[-3000:]
     run = back(moment[1])
     assert run.returncode == 0, run.stdout[-3000:]
