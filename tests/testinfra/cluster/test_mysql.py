@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import topology
 
-pytestmark = pytest.mark.skipif(not topology.members("mysql"), reason="this cluster has no MySQL")
+pytestmark = pytest.mark.where("mysql")
 
 
 def test_databases_are_for_every_character(connect: topology.Connect) -> None:

@@ -44,7 +44,12 @@ Description: zstd
 URL = "postgresql://airflow:hunter2@db1/airflow"
 # Of a database, when nothing is known of it.
 NOTHING: dict[str, Any] = {
-    **{"error": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}},
+    "error": "",
+    "revisions": {},
+    "users": 0,
+    "queued": 0,
+    "running": {},
+    "mysql": {},
     "migrated": False,
 }
 
