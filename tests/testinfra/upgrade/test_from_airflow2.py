@@ -7,7 +7,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,10 +49,22 @@ def api_of(version: str) -> topology.Api:
 def states(api: topology.Api) -> list[str]:
     """The states of the runs from before, by their ids."""
     found: dict[str, str] = {}
-    for offset in range(0, RUNS, 100):
-        rows = api.call("GET", "/dags/airfield_history/dagRuns", params={"limit": 100, "offset": offset, "order_by": "id"})
-        found |= {row["dag_run_id"]: row["state"] for row in rows["dag_runs"]}
-    return [f"{run} {state}" for run, state in sorted(found.items())]
+    while True:
+        page = {"limit": 100, "offset": len(found), "order_by": "id"}
+        rows = api.call("GET", "/dags/airfield_history/dagRuns", params=page)["dag_runs"]
+        found |= {row["dag_run_id"]: row["state"] for row in rows}
+        if len(rows) < 100:
+            return [f"{run} {state}" for run, state in sorted(found.items())]
+
+
+def remove(api: topology.Api, *paths: str) -> None:
+    """Delete what is there of these."""
+    for path in paths:
+        assert api.session.delete(api.url + path, timeout=60).status_code in (204, 404)
+
+
+def remove_runs(api: topology.Api, rows: Iterable[str]) -> None:
+    remove(api, *(f"{api.root}/dags/airfield_history/dagRuns/{row.split()[0]}" for row in rows))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +76,10 @@ def scheduler(connect: topology.Connect) -> Host:
 def history(dags: None) -> list[str]:
     """Runs, and one of everything that people keep in Airflow."""
     api = api_of(OLD)
+    # Of a run of these tests that was broken.
+    remove_runs(api, states(api))
+    remove(api, *(f"{api.root}/{kind}/{NAME}" for kind in ("variables", "connections", "pools")))
+    remove(api, f"/auth/fab/v1/users/{USER['username']}")
     first = api.trigger("airfield_history")
     with ThreadPoolExecutor(8) as pool:
         posts = [pool.submit(api.call, "POST", "/dags/airfield_history/dagRuns", json={}) for _ in range(RUNS - 1)]
@@ -93,8 +109,7 @@ def assert_whole(version: str, history: list[str], scheduler: Host) -> None:
     for dag in ("airfield_history", "example_bash_operator"):
         api.finish(dag, api.trigger(dag))
     # These runs are no history.
-    for row in set(states(api)) - set(history):
-        api.session.delete(f"{api.url}{api.root}/dags/airfield_history/dagRuns/{row.split()[0]}", timeout=60)
+    remove_runs(api, set(states(api)) - set(history))
     status = play("status", airflow_version=version, **({"airflow_config": OPTIONS} if version == NEW else {}))
     assert status.returncode == 0, status.stdout[-3000:]
 
