@@ -190,10 +190,10 @@ class Api:
 
     # Of a new run, beside its conf.
     new_run: ClassVar[dict[str, Any]] = {"logical_date": None}
+    root = series.AIRFLOW_3.api
 
     def __init__(self) -> None:
         self.url = f"http://{address(members('airflow_webserver')[0])}:8080"
-        self.root = this_series().api
         self.session = requests.Session()
         status = self.log_in(variable("airflow_admin_username", "admin"), variables()["airflow_admin_password"])
         assert status == 201, status
@@ -264,6 +264,7 @@ class Api2(Api):
     """That of Airflow 2."""
 
     new_run: ClassVar[dict[str, Any]] = {}
+    root = series.AIRFLOW_2.api
 
     def log_in(self, username: str, password: str) -> int:
         answer = requests.get(f"{self.url}{self.root}/dags", auth=(username, password), timeout=30)
