@@ -227,8 +227,9 @@ def rotate(*arguments: str) -> subprocess.CompletedProcess[str]:
 def state(connect: topology.Connect) -> list[str]:
     """All that a rotation changes, but for the time."""
     secrets = [path.read_text() for path in sorted((topology.INVENTORY / "group_vars/all").glob("*.yml"))]
-    # A timer starts airflow-logs, maybe for the first time in these seconds.
-    units = "find /run/airfield -name '*.fingerprint' ! -name airflow-logs.fingerprint -exec sha256sum {} + | sort"
+    # Not those of what a timer starts, which it may do in these very seconds.
+    names = f".*/airflow-({'|'.join(sorted(COMPONENTS))})[.]fingerprint"
+    units = f"find /run/airfield -regextype egrep -regex '{names}' -exec sha256sum {{}} + | sort"
     marks = [connect(host).check_output(f"sha256sum /etc/airflow/*.env; {units}") for host in HOLDERS]
     return [*secrets, *marks, topology.python(connect(SCHEDULER), SHOW).stdout]
 
