@@ -52,6 +52,7 @@ values:
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils import service_account
 
 # Table, its values with number and name, and how one is replaced. Those are the columns of Airflow's models with a method
-# rotate_fernet_key (3.3.2); tests/testinfra/faults/test_fernet.py compares the two.
+# rotate_fernet_key (3.3.2); tests/testinfra/faults/test_fernet.py compares the two. Names that mean something in SQL are in
+# standard SQL's quotes, with which MySQL has strings.
 VALUES = (
     (
         "connection",
@@ -97,6 +99,7 @@ VALUES = (
 )
 # What Airflow writes meanwhile is encrypted with the first key; more rounds mean that some process has another one.
 ROUNDS = 10
+QUOTED = re.compile('"([a-z_]+)"')
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,12 @@ def reencrypt(keys: list[str], write: bool) -> dict[str, Any]:
     # Each statement for itself: no row stays locked, and what is done is done when this is killed.
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], isolation_level="AUTOCOMMIT")
     tables = set(sqlalchemy.inspect(engine).get_table_names())
+    quote = engine.dialect.identifier_preparer.quote_identifier
     counts: Counter[str] = Counter()
     with engine.connect() as connection:
 
         def execute(statement: str, **values: Any) -> Any:
-            return connection.execute(sqlalchemy.text(statement), values)
+            return connection.execute(sqlalchemy.text(QUOTED.sub(lambda match: quote(match[1]), statement)), values)
 
         changes, unreadable = find_changes(keys, tables, execute)
         if not write:

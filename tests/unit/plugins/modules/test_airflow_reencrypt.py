@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,6 +44,12 @@ class Database:
         self.writes = 0
         self.calls: list[tuple[str, dict[str, str]]] = []
         self.error = ""
+        # Whatever the database has for names: SQLite takes these, too.
+        self.quotes = "[]"
+        self.dialect = SimpleNamespace(identifier_preparer=SimpleNamespace(quote_identifier=self.quote))
+
+    def quote(self, name: str) -> str:
+        return name.join(self.quotes)
 
     def add(self, table: str, **values: Any) -> None:
         names = ", ".join(f'"{name}"' for name in values)
@@ -72,6 +78,8 @@ class Database:
         yield self
 
     def execute(self, statement: str, values: dict[str, Any]) -> Any:
+        # MySQL has strings in these.
+        assert '"' not in statement
         if statement.startswith("update"):
             self.writes += 1
             while self.meanwhile:
