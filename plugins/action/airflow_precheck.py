@@ -77,6 +77,10 @@ class ActionModule(ActionBase):
         problems += precheck.scarce_resources(facts, given["disks"], given["memory_mb"])
         problems += precheck.skewed_clock(host, given["clock_offsets"], given["clock_skew"])
         problems += precheck.unreachable_services(facts)
+        problems += precheck.unfit_database_urls(values)
+        problems += precheck.unfit_mysql_settings(values)
+        state = facts.get("database", {}).get("mysql")
+        problems += precheck.unfit_mysql([*facts["mysql_servers"], *([state] if state else [])])
         result.update(changed=False, problems=problems)
         return result
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
 from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login
-from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report
+from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
 def url_quote(text: Any) -> str:
@@ -91,6 +91,7 @@ class FilterModule:
             "login_server": login.server,
             "login_settings": login.settings,
             "login_type": login.kind_of,
+            "mysql_problems": unfit_mysql,
             "problem_report": report,
             "plain_options": plain_options,
             "python_literal": python_literal,

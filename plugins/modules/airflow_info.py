@@ -60,6 +60,10 @@ options:
         description: TCP port.
         type: int
         required: true
+      mysql:
+        description: Read the version of the server, which MySQL and MariaDB tell whoever connects.
+        type: bool
+        default: false
   services:
     description: Services whose state is reported, as patterns of systemd.
     type: list
@@ -164,6 +168,10 @@ database:
     revisions:
       description: Applied revision of each chain of migrations; empty in an empty database.
       type: dict
+    mysql:
+      description: The server, as in RV(mysql_servers), with C(driver), C(charset) of the database and C(variables) that count;
+        empty where it is another kind of database.
+      type: dict
     running:
       description: Number of tasks that Airflow knows to be running on each worker, by the name that the worker has for itself.
       type: dict
@@ -214,6 +222,12 @@ memory_mb:
   description: Memory of the host in megabytes.
   returned: always
   type: int
+mysql_servers:
+  description: Servers among O(connect) that greet as MySQL does, with C(host), C(port) and C(version).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{host: db.example.org, port: 3306, version: 8.4.6}]
 package_index:
   description: Whether apt has a list of available packages.
   returned: always
@@ -290,9 +304,17 @@ DATABASE_PROBE = """
 import json, os, sys
 import sqlalchemy
 heads = json.load(sys.stdin)
-result = {"error": "", "revisions": {}, "users": 0, "running": {}}
+result = {"error": "", "revisions": {}, "users": 0, "running": {}, "mysql": {}}
 try:
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    if engine.dialect.name in ("mysql", "mariadb"):
+        with engine.connect() as connection:
+            names = "'version', 'explicit_defaults_for_timestamp', 'log_bin', 'log_bin_trust_function_creators'"
+            query = sqlalchemy.text("show global variables where variable_name in (" + names + ")")
+            variables = dict(map(tuple, connection.execute(query)))
+            charset = connection.execute(sqlalchemy.text("select @@character_set_database")).scalar()
+        where = {"host": engine.url.host or "localhost", "port": engine.url.port or 3306}
+        result["mysql"] = {**where, "version": variables.pop("version"), "charset": charset, "variables": variables}
     tables = set(sqlalchemy.inspect(engine).get_table_names())
     with engine.connect() as connection:
         for table in heads:
@@ -310,6 +332,7 @@ except Exception as error:
 result["migrated"] = result["revisions"] == heads
 print(json.dumps(result))
 """
+NO_DATABASE = {"error": "", "revisions": {}, "users": 0, "running": {}, "mysql": {}, "migrated": False}
 
 
 def distribution() -> dict[str, str]:
@@ -402,6 +425,24 @@ def unanswered(services: Iterable[Mapping[str, Any]], timeout: int) -> list[str]
     return failed
 
 
+def mysql_servers(services: Iterable[Mapping[str, Any]], timeout: int) -> list[dict[str, Any]]:
+    """Those of the services that greet as MySQL and MariaDB do, with the version in the greeting: no login is needed for it."""
+    found = []
+    for service in services:
+        if not service["mysql"]:
+            continue
+        try:
+            with socket.create_connection((service["host"], service["port"]), timeout) as connection:
+                greeting = connection.makefile("rb").read(4 + 64)
+        except (OSError, UnicodeError):
+            continue  # told by unanswered
+        # Three bytes of length, a number, the protocol, the version, and a zero.
+        if len(greeting) > 5 and greeting[4] == 10:
+            version = greeting[5:].partition(b"\0")[0].decode(errors="replace")
+            found.append({"host": service["host"], "port": service["port"], "version": version})
+    return found
+
+
 def timezone() -> str:
     try:
         return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
@@ -471,7 +512,7 @@ def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str
     """State of the metadata database, by the release's own drivers."""
     description = os.path.join(params["release"], "airfield.json")
     if not os.path.exists(description) or not os.path.exists(params["environment_file"]):
-        return {"error": "", "revisions": {}, "users": 0, "running": {}, "migrated": False}
+        return {**NO_DATABASE, "error": ""}
     with open(description, encoding="utf-8") as stream:
         heads = json.load(stream)["heads"]
     name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
@@ -485,8 +526,7 @@ def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str
         # The driver's message may hold the URL.
         return json.loads(stdout.replace(json.dumps(secrets[name])[1:-1], "********"))
     except ValueError:
-        error = stderr.replace(secrets[name], "********")
-        return {"error": error, "revisions": {}, "users": 0, "running": {}, "migrated": False}
+        return {**NO_DATABASE, "error": stderr.replace(secrets[name], "********")}
 
 
 def main() -> None:
@@ -506,6 +546,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "host": {"type": "str", "required": True},
                     "port": {"type": "int", "required": True},
+                    "mysql": {"type": "bool", "default": False},
                 },
             },
             "services": {"type": "list", "elements": "str", "default": []},
@@ -537,6 +578,7 @@ def main() -> None:
         "hostname": airflow_hostname(),
         "links": {path: link_target(path) for path in params["links"]},
         "memory_mb": memory_mb(),
+        "mysql_servers": mysql_servers(params["connect"], params["timeout"]),
         "package_index": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
         "packages": installed_packages(params["packages"]),
         "python": ".".join(platform.python_version_tuple()[:2]),

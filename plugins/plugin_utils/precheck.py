@@ -10,10 +10,12 @@ them ever holds the value of a secret.
 from __future__ import annotations
 
 import hashlib
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -21,7 +23,14 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import secrets
 
-PREFIXES = ("airflow_", "redis_", "postgresql_", "seaweedfs_")
+# What MySQL needs besides its defaults, and what comes of it otherwise.
+MYSQL_VARIABLES = {
+    "explicit_defaults_for_timestamp": "dates in Airflow's tables would change by themselves",
+    "log_bin_trust_function_creators": "a migration to Airflow 3 would end half-way, and could not be undone",
+}
+# The driver sends several statements at once, as migrations do (CLIENT_MULTI_STATEMENTS).
+MULTI_STATEMENTS = 65536
+PREFIXES = ("airflow_", "mysql_", "redis_", "postgresql_", "seaweedfs_")
 
 
 def read_argument_specs(roles: Path) -> dict[str, dict[str, Any]]:
@@ -172,6 +181,74 @@ def unreachable_services(facts: Mapping[str, Any]) -> list[str]:
         f"airflow_result_backend, airflow_logs and airflow_authentication."
         for failure in facts["unanswered"]
     ]
+
+
+def unfit_mysql(servers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Servers, as module airflow_info describes them, that are not MySQL, or not as Airflow needs it."""
+    problems: dict[str, None] = {}
+    for server in servers:
+        name = f"the database server {server['host']}:{server['port']}"
+        version, variables = server["version"], server.get("variables", {})
+        if "mariadb" in version.lower():
+            problems[
+                f"{name} is MariaDB ({version}), on which Airflow is not tested: the migration from 2.11 to 3.3 ends half-way, "
+                f"as its REGEXP_REPLACE is another, and only one scheduler can work, as Airflow locks no rows there. "
+                f"Remedy: use MySQL 8.0 or later, or PostgreSQL."
+            ] = None
+            continue
+        if int((re.findall(r"^\d+", version) or ["0"])[0]) < 8:
+            problems[f"{name} is MySQL {version}. Remedy: use 8.0 or later."] = None
+        for variable, consequence in MYSQL_VARIABLES.items():
+            # Without a binary log nobody asks whether a function may be in it.
+            needless = variable.startswith("log_bin") and variables.get("log_bin") == "OFF"
+            if variables.get(variable) == "OFF" and not needless:
+                problems[
+                    f"{name} has the variable {variable} OFF, and {consequence}. Remedy: `SET PERSIST {variable} = ON`, or set "
+                    f"it in the server's option file or parameter group."
+                ] = None
+        if server.get("charset", "utf8mb4") != "utf8mb4":
+            problems[
+                f"{name} has the character set {server['charset']} for the database, which cannot hold every character. "
+                f"Remedy: `ALTER DATABASE ... CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci` before Airflow makes its tables."
+            ] = None
+    return list(problems)
+
+
+def unfit_mysql_settings(values: Mapping[str, Any]) -> list[str]:
+    """Settings for our own MySQL that take away what Airflow needs."""
+    settings = values.get("mysql_settings")
+    if not isinstance(settings, Mapping):
+        return []  # told by mistyped_variables
+    return [
+        f"variable mysql_settings: with {name} off {MYSQL_VARIABLES[name]}. Remedy: leave it out."
+        for name, value in sorted((str(name).replace("-", "_"), value) for name, value in settings.items())
+        if name in MYSQL_VARIABLES and str(value).lower() in ("0", "off", "false")
+    ]
+
+
+def unfit_database_urls(values: Mapping[str, Any]) -> list[str]:
+    """URLs for a database, or a driver, with which Airflow fails, now or in a migration."""
+    problems = []
+    for name in ("airflow_database_url", "airflow_result_backend_url"):
+        # A fault in a URL is told by who connects, without the password.
+        scheme, dummy, rest = str(values.get(name) or "").removeprefix("db+").partition(":")
+        kind, dummy, driver = scheme.partition("+")
+        if kind == "mariadb":
+            problems.append(f"variable {name} is for MariaDB, on which Airflow is not tested. Remedy: use MySQL or PostgreSQL.")
+        elif kind == "mysql" and driver == "pymysql" and name == "airflow_database_url":
+            flags = parse_qs(urlsplit(rest).query).get("client_flag", ["0"])[0]
+            if not flags.isdigit() or not int(flags) & MULTI_STATEMENTS:
+                problems.append(
+                    f"variable {name} has the driver pymysql, which refuses several statements at once: a migration to "
+                    f"Airflow 3 would end half-way, and could not be undone. Remedy: begin it with mysql+mysqldb://, or add "
+                    f"client_flag={MULTI_STATEMENTS}."
+                )
+        elif kind == "mysql" and driver not in ("", "mysqldb", "pymysql"):
+            problems.append(
+                f"variable {name} has the driver {driver}, which Airflow is not tested with. Remedy: begin it with "
+                f"{'db+' if name == 'airflow_result_backend_url' else ''}mysql+mysqldb://."
+            )
+    return problems
 
 
 def option_problems(options: Mapping[str, Any], declared: Mapping[str, Any], extra_packages: bool) -> list[str]:

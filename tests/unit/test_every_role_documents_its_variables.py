@@ -57,5 +57,5 @@ def test_every_list_says_of_what(role: Path) -> None:
 
 
 def test_every_variable_has_the_prefix_that_the_precheck_knows(role: Path) -> None:
-    prefixes = ("airflow_", "postgresql_", "redis_", "seaweedfs_")
+    prefixes = ("airflow_", "mysql_", "postgresql_", "redis_", "seaweedfs_")
     assert [name for name in read_options(role) if not name.startswith(prefixes)] == []

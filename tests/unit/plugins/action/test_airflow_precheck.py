@@ -11,6 +11,7 @@ from ansible.template import trust_as_template
 from ansible_collections.airfield.metal.plugins.action import airflow_precheck
 
 PASSWORD = "correct horse battery"
+MARIADB = {"host": "db1", "port": 3306, "version": "10.11.6-MariaDB"}
 CATALOGUE = {"airflow": "3.3.2", "free_sections": [], "moved": {}, "options": {"core": {"parallelism": {"type": "int"}}}}
 
 
@@ -34,6 +35,7 @@ def find_problems(make_action: Callable[..., Any], tmp_path: Path) -> Callable[.
         "memory_mb": 1000,
         "unresolvable": [],
         "unanswered": [],
+        "mysql_servers": [],
     }
     usual: dict[str, Any] = {
         "platforms": [{"id": "debian", "version": "12", "python": "3.11"}],
@@ -95,6 +97,10 @@ def test_good_host_has_no_problem(find_problems: Callable[..., list[str]]) -> No
         ({}, {"python": "3.9"}, {}, "runs debian 12 with Python 3.9"),
         ({}, {"unresolvable": ["web1"]}, {}, "cannot resolve web1"),
         ({}, {"unanswered": ["broker: refused"]}, {}, "cannot reach the broker: refused"),
+        ({}, {"mysql_servers": [MARIADB]}, {}, "the database server db1:3306 is MariaDB"),
+        ({}, {"database": {"mysql": MARIADB}}, {}, "the database server db1:3306 is MariaDB"),
+        ({"mysql_settings": {"log_bin_trust_function_creators": False}}, {}, {}, "variable mysql_settings: with log_bin_"),
+        ({"airflow_database_url": "mysql+pymysql://a:b@h/d"}, {}, {}, "variable airflow_database_url has the driver pymysql"),
         ({"airflow_pools": [{"name": "a", "slots": -2}]}, {}, {}, "variable airflow_pools: pool a: slots must be"),
         ({"airflow_pools": trust_as_template("{{ nothing }}")}, {}, {}, "variable airflow_pools cannot be evaluated: "),
     ],

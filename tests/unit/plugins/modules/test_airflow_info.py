@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import grp
 import hashlib
 import io
@@ -10,6 +11,7 @@ import runpy
 import socket
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,7 +43,7 @@ Description: zstd
 """
 URL = "postgresql://airflow:hunter2@db1/airflow"
 # Of a database, when nothing is known of it.
-NOTHING: dict[str, Any] = {"error": "", "revisions": {}, "users": 0, "running": {}, "migrated": False}
+NOTHING: dict[str, Any] = {"error": "", "revisions": {}, "users": 0, "running": {}, "mysql": {}, "migrated": False}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,55 @@ def test_closed_port_is_named_with_what_was_tried() -> None:
 def test_malformed_host_of_a_service_is_named() -> None:
     (failure,) = airflow_info.unanswered([{"name": "broker", "host": "redis..example.org", "port": 6379}], 5)
     assert failure.startswith("broker: tried TCP redis..example.org:6379 for 5 s: ")
+
+
+@pytest.fixture
+def greet() -> Iterator[Callable[[bytes], dict[str, Any]]]:
+    """A server, as one of O(connect), that says this to whoever connects, and hangs up."""
+    with contextlib.ExitStack() as stack:
+
+        def start(greeting: bytes) -> dict[str, Any]:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def answer() -> None:
+                connection, dummy = server.accept()
+                with connection:
+                    connection.sendall(greeting)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            stack.callback(thread.join)
+            return {"name": "database", "host": "127.0.0.1", "port": server.getsockname()[1], "mysql": True}
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("greeting", "version"),
+    [
+        (b"J\0\0\0\n9.7.4\0" + b"x" * 70, "9.7.4"),
+        (b"J\0\0\0\n5.5.5-10.11.19-MariaDB-0+deb12u1\0" + b"x" * 40, "5.5.5-10.11.19-MariaDB-0+deb12u1"),
+    ],
+)
+def test_version_of_mysql_is_in_its_greeting(greet: Callable[[bytes], dict[str, Any]], greeting: bytes, version: str) -> None:
+    service = greet(greeting)
+    expected = {"host": "127.0.0.1", "port": service["port"], "version": version}
+    assert airflow_info.mysql_servers([service], 5) == [expected]
+
+
+@pytest.mark.parametrize("greeting", [b"", b"\x10\0\0\0\xffToo many connections", b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_whoever_does_not_greet_as_mysql_is_left_out(greet: Callable[[bytes], dict[str, Any]], greeting: bytes) -> None:
+    assert airflow_info.mysql_servers([greet(greeting)], 5) == []
+
+
+def test_only_servers_that_should_be_mysql_are_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        service = {"name": "broker", "host": "127.0.0.1", "port": server.getsockname()[1], "mysql": False}
+        server.settimeout(0)
+        assert airflow_info.mysql_servers([service], 5) == []
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert airflow_info.mysql_servers([{**service, "mysql": True}], 5) == []
 
 
 def test_names_without_an_address_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +350,7 @@ def test_database_is_asked_by_the_release_without_its_url_on_the_command_line(
         "revisions": {"alembic_version": "abc"},
         "users": 1,
         "running": {"worker1": 3},
+        "mysql": {},
         "migrated": True,
     }
     commands.answer = lambda words: json.dumps(state)
@@ -350,7 +402,9 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], di
         tables = [name for (name,) in connection.execute("select name from sqlite_master")]
         sqlalchemy = ModuleType("sqlalchemy")
         vars(sqlalchemy).update(
-            create_engine=lambda url: SimpleNamespace(connect=lambda: closing(connection)),
+            create_engine=lambda url: SimpleNamespace(
+                connect=lambda: closing(connection), dialect=SimpleNamespace(name="postgresql")
+            ),
             inspect=lambda engine: SimpleNamespace(get_table_names=lambda: tables),
             text=str,
         )
@@ -381,6 +435,7 @@ def test_running_tasks_are_counted_for_each_worker(probe: Callable[[str], dict[s
         "revisions": {"alembic_version": "abc"},
         "users": 0,
         "running": {"worker1": 2, "worker2": 1},
+        "mysql": {},
         "migrated": True,
     }
 
@@ -391,3 +446,40 @@ def test_empty_database_runs_nothing(probe: Callable[[str], dict[str, Any]]) -> 
 
 def test_table_that_cannot_be_read_is_an_error(probe: Callable[[str], dict[str, Any]]) -> None:
     assert probe(MIGRATED + "create table task_instance (state);")["error"] == "no such column: hostname"
+
+
+@pytest.mark.parametrize("name", ["mysql", "mariadb"])
+def test_mysql_is_described(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [
+        [("version", "9.7.4"), ("log_bin", "ON"), ("log_bin_trust_function_creators", "OFF")],
+        SimpleNamespace(scalar=lambda: "utf8mb3"),
+    ]
+    asked: list[str] = []
+
+    def execute(query: str) -> Any:
+        asked.append(query)
+        return answers[len(asked) - 1]
+
+    engine = SimpleNamespace(
+        dialect=SimpleNamespace(name=name),
+        url=SimpleNamespace(host="db1", port=None),
+        connect=lambda: contextlib.nullcontext(SimpleNamespace(execute=execute)),
+    )
+    sqlalchemy = ModuleType("sqlalchemy")
+    vars(sqlalchemy).update(
+        create_engine=lambda url: engine, inspect=lambda engine: SimpleNamespace(get_table_names=list), text=str
+    )
+    monkeypatch.setitem(sys.modules, "sqlalchemy", sqlalchemy)
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", URL)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
+    monkeypatch.setattr(sys, "stdout", output := io.StringIO())
+    (tmp_path / "probe.py").write_text(airflow_info.DATABASE_PROBE)
+    runpy.run_path(str(tmp_path / "probe.py"))
+    assert json.loads(output.getvalue())["mysql"] == {
+        "host": "db1",
+        "port": 3306,
+        "version": "9.7.4",
+        "charset": "utf8mb3",
+        "variables": {"log_bin": "ON", "log_bin_trust_function_creators": "OFF"},
+    }
+    assert "explicit_defaults_for_timestamp" in asked[0]

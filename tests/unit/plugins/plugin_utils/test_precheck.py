@@ -32,7 +32,7 @@ def test_variable_of_ours_or_without_our_prefix_is_accepted(name: str) -> None:
     assert precheck.unknown_variables([name], SPECS) == []
 
 
-@pytest.mark.parametrize("name", ["airflow_uidd", "redis_x", "postgresql_x", "seaweedfs_x"])
+@pytest.mark.parametrize("name", ["airflow_uidd", "mysql_x", "redis_x", "postgresql_x", "seaweedfs_x"])
 def test_undocumented_variable_with_our_prefix_is_named(name: str) -> None:
     (problem,) = precheck.unknown_variables([name], SPECS)
     assert problem.startswith(f"variable {name} is not one of Airfield's.")
@@ -220,6 +220,101 @@ def test_name_without_address_and_silent_service_are_named() -> None:
     resolve, connect = precheck.unreachable_services(found)
     assert resolve.startswith("cannot resolve web1. Remedy: give it an address")
     assert connect.startswith("cannot reach the broker: tried TCP h:1 for 5 s: refused. Remedy: correct the host, port")
+
+
+MYSQL = {"host": "db1", "port": 3306, "version": "9.7.4", "charset": "utf8mb4"}
+SETTINGS = {"explicit_defaults_for_timestamp": "ON", "log_bin": "ON", "log_bin_trust_function_creators": "ON"}
+
+
+@pytest.mark.parametrize("version", ["8.0.36", "8.4.6-azure", "9.7.4"])
+def test_mysql_as_airflow_needs_it_is_accepted(version: str) -> None:
+    # Once by its greeting, which has no more, and once by who could log in.
+    greeting = {"host": "db1", "port": 3306, "version": version}
+    assert precheck.unfit_mysql([greeting, {**MYSQL, "version": version, "variables": SETTINGS}]) == []
+
+
+@pytest.mark.parametrize("version", ["5.5.5-10.11.19-MariaDB-0+deb12u1", "11.8.2-mariadb"])
+def test_mariadb_is_refused_once_with_the_reason(version: str) -> None:
+    server = {**MYSQL, "version": version}
+    (problem,) = precheck.unfit_mysql([server, {**server, "variables": {"log_bin_trust_function_creators": "OFF"}}])
+    assert problem.startswith(f"the database server db1:3306 is MariaDB ({version}), on which Airflow is not tested")
+    assert "ends half-way" in problem
+    assert problem.endswith("Remedy: use MySQL 8.0 or later, or PostgreSQL.")
+
+
+@pytest.mark.parametrize("version", ["5.7.44-log", "unknown"])
+def test_old_mysql_is_refused(version: str) -> None:
+    (problem,) = precheck.unfit_mysql([{**MYSQL, "version": version}])
+    assert problem == f"the database server db1:3306 is MySQL {version}. Remedy: use 8.0 or later."
+
+
+@pytest.mark.parametrize("variable", ["explicit_defaults_for_timestamp", "log_bin_trust_function_creators"])
+def test_mysql_with_a_variable_off_is_refused_with_host_variable_and_remedy(variable: str) -> None:
+    (problem,) = precheck.unfit_mysql([{**MYSQL, "variables": {**SETTINGS, variable: "OFF"}}])
+    assert problem.startswith(f"the database server db1:3306 has the variable {variable} OFF, and ")
+    assert f"Remedy: `SET PERSIST {variable} = ON`" in problem
+
+
+def test_functions_need_no_trust_without_a_binary_log() -> None:
+    variables = {"log_bin": "OFF", "log_bin_trust_function_creators": "OFF"}
+    assert precheck.unfit_mysql([{**MYSQL, "variables": variables}]) == []
+    (problem,) = precheck.unfit_mysql([{**MYSQL, "variables": {**variables, "explicit_defaults_for_timestamp": "OFF"}}])
+    assert "explicit_defaults_for_timestamp" in problem
+
+
+def test_mysql_that_cannot_hold_every_character_is_refused() -> None:
+    (problem,) = precheck.unfit_mysql([{**MYSQL, "charset": "latin1"}])
+    assert "has the character set latin1" in problem
+    assert "Remedy: `ALTER DATABASE" in problem
+
+
+@pytest.mark.parametrize("name", ["log_bin_trust_function_creators", "log-bin-trust-function-creators"])
+@pytest.mark.parametrize("value", [0, False, "off", "OFF"])
+def test_settings_cannot_turn_off_what_airflow_needs(name: str, value: Any) -> None:
+    (problem,) = precheck.unfit_mysql_settings({"mysql_settings": {name: value, "innodb_buffer_pool_size": "1G"}})
+    assert problem.startswith("variable mysql_settings: with log_bin_trust_function_creators off a migration")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"mysql_settings": "x"}, {"mysql_settings": {"log_bin_trust_function_creators": True, "general_log": False}}],
+)
+def test_other_settings_are_the_operators(values: dict[str, Any]) -> None:
+    assert precheck.unfit_mysql_settings(values) == []
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        {},
+        {"airflow_database_url": "postgresql+psycopg2://a:b@h/d", "airflow_result_backend_url": "db+postgresql://a:b@h/d"},
+        {"airflow_database_url": "mysql://a:b@h/d", "airflow_result_backend_url": "db+mysql+mysqldb://a:b@h/d"},
+        {"airflow_database_url": "mysql+pymysql://a:b@h/d?charset=utf8mb4&client_flag=65536"},
+        {"airflow_database_url": "mysql+pymysql://a:b@h/d?client_flag=196608"},
+        # Nobody migrates these.
+        {"airflow_result_backend_url": "db+mysql+pymysql://a:b@h/d"},
+    ],
+)
+def test_url_with_a_driver_that_works_is_accepted(urls: dict[str, Any]) -> None:
+    assert precheck.unfit_database_urls(urls) == []
+
+
+@pytest.mark.parametrize("query", ["", "?client_flag=2", "?client_flag=x", "?charset=utf8mb4"])
+def test_driver_with_which_a_migration_ends_half_way_is_refused(query: str) -> None:
+    (problem,) = precheck.unfit_database_urls({"airflow_database_url": f"mysql+pymysql://a:hunter2@h/d{query}"})
+    assert problem.startswith("variable airflow_database_url has the driver pymysql, which refuses several statements at once")
+    assert problem.endswith("Remedy: begin it with mysql+mysqldb://, or add client_flag=65536.")
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(("name", "begin"), [("airflow_database_url", ""), ("airflow_result_backend_url", "db+")])
+def test_url_of_mariadb_or_with_an_unknown_driver_is_refused(name: str, begin: str) -> None:
+    (mariadb,) = precheck.unfit_database_urls({name: f"{begin}mariadb+mysqldb://a:hunter2@h/d"})
+    assert mariadb.startswith(f"variable {name} is for MariaDB")
+    (driver,) = precheck.unfit_database_urls({name: f"{begin}mysql+mysqlconnector://a:hunter2@h/d"})
+    assert driver.startswith(f"variable {name} has the driver mysqlconnector, which Airflow is not tested with.")
+    assert driver.endswith(f"Remedy: begin it with {begin}mysql+mysqldb://.")
+    assert "hunter2" not in mariadb + driver
 
 
 def test_options_are_checked_against_the_release() -> None:
