@@ -208,8 +208,8 @@ def unfit_mysql(servers: Iterable[Mapping[str, Any]]) -> list[str]:
                 ] = None
         if server.get("charset", "utf8mb4") != "utf8mb4":
             problems[
-                f"{name} has the character set {server['charset']} for the database, which lacks letters. "
-                f"Remedy: `ALTER DATABASE ... CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci` before Airflow makes its tables."
+                f"{name} has the character set {server['charset']} for the database, which lacks letters. Remedy: `ALTER "
+                f"DATABASE ... CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci` before Airflow makes its tables."
             ] = None
     return list(problems)
 

@@ -1,8 +1,8 @@
 """Back up the metadata database with what a restore needs beside it, test backups, and restore one.
 
 A timer starts `create` with the release's own Python. An archive is a tar file that age has encrypted for a public key; the
-private key comes by standard input where a command needs it, and is on no disk of this host. A restore is one transaction,
-and its test is the same one in a scratch database, undone at its end: what is half there is never seen by anybody.
+private key comes by standard input where a command needs it, and is on no disk of this host. A restore takes effect in one
+step, and its test is the same thing for a scratch database without that step: what is half there is never seen by anybody.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -233,10 +235,248 @@ class PostgreSQL:
                 raise BackupError(f"pg_restore did not come to the end of the dump: {last_words(said)}")
 
 
-ENGINES = {"postgresql": PostgreSQL, "postgres": PostgreSQL}
+class MySQL:
+    """The same for MySQL, where no transaction can hold the creation of a table.
+
+    A dump is loaded into a database beside the real one, and counted there; then one statement puts its tables in the place
+    of the real ones (RENAME TABLE, which MySQL since 8.0 does as a whole or not at all). Whatever dies before, nothing has
+    changed; whatever dies afterwards, all of it has. The account needs all rights in two databases more, and these need as
+    much room again.
+    """
+
+    CREATE = re.compile(rb"CREATE TABLE (`(?:[^`]|``)+`) \(")
+    # mysqldump escapes ends of lines, so with one row in a statement there is one in a line.
+    ROW = re.compile(rb"(INSERT +INTO (`(?:[^`]|``)+`)(?: \((?:`(?:[^`]|``)+`(?:, )?)+\))? VALUES )(\(.*\));\n", re.DOTALL)
+    # Bytes of rows after which a statement ends: one for each row takes ten times as long.
+    STATEMENT = 2**20
+    DENIED = (1044, 1142)
+
+    def __init__(self, url: str) -> None:
+        from sqlalchemy import create_engine
+
+        dialect, parts = (made := create_engine(url)).dialect, made.url
+        self.name, self.query = parts.database or "", dict(parts.query)
+        self.driver, self.options = dialect.dbapi, {"connect_timeout": 10, **dialect.create_connect_args(parts)[1]}
+        self.login = {"host": parts.host, "port": parts.port, "user": parts.username, "password": parts.password}
+        self.restored, self.replaced = f"{self.name}_airfield_restored", f"{self.name}_airfield_replaced"
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
+        try:
+            connection = self.driver.connect(**self.options)
+        except self.driver.Error as error:
+            raise BackupError(f"The database {self.name} does not let us in: {error}") from None
+        try:
+            # Each statement sees what is there, and nobody waits for us for ever.
+            self.rows(connection, "set autocommit = 1, lock_wait_timeout = 60")
+            yield connection
+        except self.driver.Error as error:
+            raise BackupError(f"The database {self.name} refused something, and is as it was: {error}") from None
+        finally:
+            connection.close()
+
+    @staticmethod
+    def rows(connection: Any, query: str) -> list[Any]:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+
+    @staticmethod
+    def quote(name: str) -> str:
+        return "`" + name.replace("`", "``") + "`"
+
+    @staticmethod
+    def client() -> tuple[bool, int]:
+        """Whether the programs are MariaDB's, and their version."""
+        try:
+            shown = subprocess.run(["mysqldump", "--version"], check=True, capture_output=True, text=True).stdout
+        except FileNotFoundError:
+            raise BackupError("mysqldump is not installed. Remedy: install default-mysql-client, or run site.yml.") from None
+        return "MariaDB" in shown, int((re.findall(r"(?:Distrib|Ver|from) (\d+)", shown) or [0])[-1])
+
+    def see_that_the_client_will_do(self, connection: Any) -> None:
+        """An older mysqldump of MySQL's may not know what a newer server has; MariaDB's asks for what any has."""
+        server = int(re.findall(r"\d+", self.rows(connection, "select version()")[0][0])[0])
+        mariadb, version = self.client()
+        if not mariadb and version < server:
+            raise BackupError(
+                f"mysqldump is of version {version}, and the server of version {server}. Remedy: install MySQL's client of "
+                f"version {server} on this host, or MariaDB's (default-mysql-client); airflow_backup_packages names it."
+            )
+
+    @contextlib.contextmanager
+    def program(self, *command: str, **streams: Any) -> Iterator[Any]:
+        """A run of one of MySQL's programs, which is not there any more when the block is left.
+
+        What it needs to log in it reads from a file in memory: command lines and environments are no place for that.
+        """
+        lines = ["[client]", *(f"{name}={self.option(value)}" for name, value in self.login.items() if value is not None)]
+        lines += [f"{name}={self.option(self.query[key])}" for key, name in OPTIONS_OF_PROGRAMS.items() if key in self.query]
+        mode = self.query.get("ssl_mode", "")
+        if not self.client()[0]:
+            lines += [f"ssl-mode={mode}"] if mode else []
+        elif mode in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"):
+            lines += ["ssl", f"ssl-verify-server-cert={int(mode != 'REQUIRED')}"]
+        with os.fdopen(os.memfd_create("client"), "w") as options:
+            # One that others may write to would be ignored.
+            os.fchmod(options.fileno(), 0o600)
+            options.write("\n".join(lines) + "\n")
+            options.flush()
+            process = subprocess.Popen(
+                [command[0], f"--defaults-file=/dev/fd/{options.fileno()}", *command[1:]],
+                # Else root's own login would win.
+                env={**os.environ, "MYSQL_TEST_LOGIN_FILE": "/nonexistent"},
+                pass_fds=[options.fileno()],
+                **streams,
+            )
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+                if process.stdin:
+                    with contextlib.suppress(BrokenPipeError):
+                        process.stdin.close()
+
+    @staticmethod
+    def option(value: Any) -> str:
+        """A value as an option file has it."""
+        return '"' + re.sub(r'["\\]', r"\\\g<0>", str(value)).replace("\n", r"\n").replace("\t", r"\t") + '"'
+
+    def dump(self, stream: IO[bytes], revision_tables: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:
+        """Write a dump; returns the rows of each table and the schema's revisions, both of the dump itself."""
+        with self.connect() as connection:
+            self.see_that_the_client_will_do(connection)
+        command = ["mysqldump", "--single-transaction", "--no-tablespaces", "--skip-add-locks", "--skip-extended-insert"]
+        command += ["--hex-blob", "--default-character-set=utf8mb4", "--max-allowed-packet=1G"]
+        # What only MySQL's has, and needs a right for.
+        command += ["--loose-set-gtid-purged=OFF", self.name]
+        with tempfile.TemporaryFile() as said, self.program(*command, stdout=subprocess.PIPE, stderr=said) as process:
+            with gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=6) as packed:
+                counts, revisions, complete = self.pack(process.stdout, packed, {f"`{name}`" for name in revision_tables})
+            if process.wait() or not complete:
+                raise BackupError(f"mysqldump failed: {last_words(said)}")
+        if not revisions:
+            raise BackupError(f"The database {self.name} has no schema of Airflow's yet, so there is nothing to back up.")
+        return counts, revisions
+
+    def pack(
+        self, lines: Iterable[bytes], packed: IO[bytes] | gzip.GzipFile, revision_tables: set[str]
+    ) -> tuple[dict[str, int], dict[str, str], bool]:
+        """Join rows to larger statements; returns the rows of each table, the revisions, and whether the end is there."""
+        counts: dict[str, int] = {}
+        revisions: dict[str, str] = {}
+        head, size, complete = b"", 0, False
+        for line in lines:
+            row = self.ROW.fullmatch(line)
+            if head and (row is None or row[1] != head or size > self.STATEMENT):
+                packed.write(b";\n")
+                head = b""
+            if row:
+                table = row[2].decode()
+                counts[table] = counts.get(table, 0) + 1
+                if table in revision_tables:
+                    revisions[table.strip("`")] = row[3].decode().strip("()'")
+                packed.write(b",\n" + row[3] if head else row[1] + row[3])
+                head, size = row[1], size + len(row[3]) if head else len(row[3])
+                continue
+            packed.write(line)
+            created = self.CREATE.match(line)
+            if created:
+                counts[created[1].decode()] = 0
+            complete = line.startswith(b"-- Dump completed") or (complete and not line.strip())
+        return counts, revisions, complete
+
+    def names(self, connection: Any, database: str) -> list[str]:
+        """Tables of a database, by their quoted names."""
+        query = "select table_name from information_schema.tables where table_type = 'BASE TABLE' and table_schema = '{}'"
+        return sorted(self.quote(name) for (name,) in self.rows(connection, query.format(database.replace("'", "''"))))
+
+    def tables(self) -> int:
+        """How many tables there are."""
+        with self.connect() as connection:
+            return len(self.names(connection, self.name))
+
+    def mark(self) -> str:
+        """What the last restore has left in the database to be known by."""
+        query = (
+            "select table_comment from information_schema.tables "
+            "where table_schema = database() and table_name = 'alembic_version'"
+        )
+        with self.connect() as connection:
+            return next((comment for (comment,) in self.rows(connection, query)), "") or ""
+
+    def restore(self, dump: IO[bytes], counts: Mapping[str, int], finish: Callable[[], None], mark: str) -> None:
+        """Put a dump in the place of all that is there, and count; without a mark, leave that as it is in the end.
+
+        :arg finish: fails where the dump has come to an end too early.
+        """
+        with self.connect() as connection:
+            self.prepare(connection)
+            try:
+                self.load(dump)
+                finish()
+                for table, rows in sorted(counts.items()):
+                    ((found,),) = self.rows(connection, f"select count(*) from {self.quote(self.restored)}.{table}")  # noqa: S608 - quoted by mysqldump
+                    if found != rows:
+                        raise BackupError(
+                            f"The database {self.name} did not take the dump, and is as it was: table {table} has {found} "
+                            f"rows, and {rows} were dumped"
+                        )
+                if mark:
+                    self.exchange(connection, mark)
+            finally:
+                # Where the server is away, the next restore does it.
+                with contextlib.suppress(self.driver.Error):
+                    self.remove_beside(connection)
+
+    def prepare(self, connection: Any) -> None:
+        """Make the databases beside the real one anew, whatever a restore that was killed has left in them."""
+        try:
+            self.remove_beside(connection)
+            for name in (self.restored, self.replaced):
+                self.rows(connection, f"create database {self.quote(name)} character set utf8mb4")
+        except self.driver.Error as error:
+            if error.args[0] not in self.DENIED:
+                raise
+            raise BackupError(
+                f"A restore is prepared beside the database {self.name}, and nothing was changed: {error.args[1]}. Remedy: "
+                f"GRANT ALL ON {self.quote(self.restored)}.*, and on {self.quote(self.replaced)}.*, to the account."
+            ) from None
+
+    def remove_beside(self, connection: Any) -> None:
+        for name in (self.restored, self.replaced):
+            self.rows(connection, f"drop database if exists {self.quote(name)}")
+
+    def load(self, dump: IO[bytes]) -> None:
+        command = ["mysql", "--binary-mode", "--default-character-set=utf8mb4", "--max-allowed-packet=1G", self.restored]
+        with tempfile.TemporaryFile() as said:
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": said}
+            with self.program(*command, **streams) as process:
+                try:
+                    shutil.copyfileobj(gzip.GzipFile(fileobj=dump), process.stdin, BLOCK)
+                    process.stdin.close()
+                except BrokenPipeError:
+                    pass  # it has ended, and has said why
+                except (gzip.BadGzipFile, zlib.error):
+                    raise BackupError("The dump in the archive is none of MySQL's.") from None
+                if process.wait():
+                    raise BackupError(f"The database {self.name} did not take the dump, and is as it was: {last_words(said)}")
+
+    def exchange(self, connection: Any, mark: str) -> None:
+        real, restored, replaced = map(self.quote, (self.name, self.restored, self.replaced))
+        self.rows(connection, f"alter table {restored}.`alembic_version` comment = '{mark}'")
+        moves = [f"{real}.{table} to {replaced}.{table}" for table in self.names(connection, self.name)]
+        moves += [f"{restored}.{table} to {real}.{table}" for table in self.names(connection, self.restored)]
+        self.rows(connection, f"rename table {', '.join(moves)}")
 
 
-def engine(url: str) -> PostgreSQL:
+# Of a URL's query, and as MySQL's and MariaDB's programs call it.
+OPTIONS_OF_PROGRAMS = {"unix_socket": "socket", "ssl_ca": "ssl-ca", "ssl_cert": "ssl-cert", "ssl_key": "ssl-key"}
+ENGINES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL, "postgres": PostgreSQL, "mysql": MySQL}
+
+
+def engine(url: str) -> PostgreSQL | MySQL:
     kind = re.split(r"[+:]", url)[0]
     if kind not in ENGINES:
         raise BackupError(f"There is no backup of databases of kind {kind}, only of {', '.join(ENGINES)}.")

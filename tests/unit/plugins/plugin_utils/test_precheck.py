@@ -265,7 +265,7 @@ def test_functions_need_no_trust_without_a_binary_log() -> None:
 def test_mysql_that_cannot_hold_every_character_is_refused() -> None:
     (problem,) = precheck.unfit_mysql([{**MYSQL, "charset": "latin1"}])
     assert "has the character set latin1" in problem
-    assert "Remedy: `ALTER DATABASE" in problem
+    assert "Remedy: `ALTER DATABASE ... CHARACTER SET utf8mb4" in problem
 
 
 @pytest.mark.parametrize("name", ["log_bin_trust_function_creators", "log-bin-trust-function-creators"])

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib.util
 import io
 import json
 import os
+import re
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -457,5 +460,375 @@ def test_client_that_is_too_old_is_named(backup: ModuleType, programs: Path, sho
 
 
 def test_database_of_another_kind_is_refused(backup: ModuleType) -> None:
-    with pytest.raises(backup.BackupError, match="no backup of databases of kind mysql"):
-        backup.engine("mysql+mysqldb://a@b/c")
+    with pytest.raises(backup.BackupError, match="no backup of databases of kind sqlite, only of postgresql, postgres, mysql"):
+        backup.engine("sqlite:///a")
+
+
+# MySQL -----------------------------------------------------------------------------------------------------------------
+
+MYSQL_DUMP = b"""\
+-- MySQL dump 10.13  Distrib 9.7.4, for Linux (x86_64)
+CREATE TABLE `alembic_version` (
+  `version_num` varchar(32) NOT NULL
+);
+INSERT INTO `alembic_version` VALUES ('d2f4e1b3c5a7');
+CREATE TABLE `dag_run` (
+  `id` int NOT NULL COMMENT 'CREATE TABLE `no` ('
+);
+INSERT INTO `dag_run` VALUES (1,'one; two),(three);\\n');
+INSERT INTO `dag_run` VALUES (2,'INSERT INTO `x` VALUES (1);');
+INSERT INTO `dag_run` (`id`, `text`) VALUES (3,NULL);
+CREATE TABLE `empty` (
+  `id` int
+);
+-- Dump completed on 2026-11-28 21:00:00
+"""
+JOINED = b"""\
+INSERT INTO `dag_run` VALUES (1,'one; two),(three);\\n'),
+(2,'INSERT INTO `x` VALUES (1);');
+INSERT INTO `dag_run` (`id`, `text`) VALUES (3,NULL);
+"""
+COUNTS = {"`alembic_version`": 1, "`dag_run`": 3, "`empty`": 0}
+# Keeps its command line, the login that it was given, and what it was to load; has a version.
+MYSQL = f"""#!{sys.executable}
+import json, os, sys
+if "--version" in sys.argv:
+    sys.exit(print(os.environ["MYSQL_VERSION"]))
+path = sys.argv[1].removeprefix("--defaults-file=")
+mode = os.stat(path).st_mode & 0o777
+call = dict(argv=sys.argv, options=open(path).read(), mode=mode, environment=dict(os.environ), again=open(path).read())
+with open(os.environ["MYSQL_LOG"] + "." + os.path.basename(sys.argv[0]), "w") as log:
+    json.dump(call, log)
+if "mysqldump" in sys.argv[0]:
+    sys.stdout.buffer.write(open(os.environ["MYSQL_LOG"] + ".dump", "rb").read())
+    sys.stdout.flush()
+    sys.exit(os.environ.get("MYSQL_FAILS"))
+for line in sys.stdin.buffer:
+    if b"broken" in line:
+        sys.exit("ERROR 1064 (42000) at line 3: broken")
+    open(os.environ["MYSQL_LOG"] + ".loaded", "ab").write(line)
+"""
+
+
+class DriverError(Exception):
+    """What a driver raises: a number, and words."""
+
+
+class Server:
+    """As much of MySQL as the script tells it to do; `refused` begins statements that it refuses, with the error."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.databases: dict[str, list[str]] = {"airflow": ["alembic_version", "old"]}
+        self.rows = dict(COUNTS)
+        self.comment = ""
+        self.version = "9.7.4"
+        self.statements: list[str] = []
+        self.refused: dict[str, tuple[int, str]] = {}
+        self.answer: list[Any] = []
+
+    # What the script uses of a driver.
+    Error = DriverError
+
+    def connect(self, **options: Any) -> Server:
+        assert options == {"password": "hunter2"}
+        self.refuse("connect")
+        return self
+
+    def cursor(self) -> Server:
+        return self
+
+    def close(self) -> None:
+        pass
+
+    def fetchall(self) -> list[Any]:
+        return self.answer
+
+    def refuse(self, statement: str) -> None:
+        for begin, error in self.refused.items():
+            if statement.startswith(begin):
+                raise DriverError(*error)
+
+    def execute(self, query: str) -> None:
+        self.statements.append(query)
+        self.refuse(query)
+        self.answer = []
+        names = re.findall("`([^`]+)`", query)
+        if query.startswith("drop database if exists"):
+            self.databases.pop(names[0], None)
+        elif query.startswith("create database"):
+            assert names[0] not in self.databases
+            self.databases[names[0]] = []
+        elif query.startswith("select count(*)"):
+            assert names[0] == "airflow_airfield_restored"
+            self.answer = [(self.rows[f"`{names[1]}`"],)]
+        elif query.startswith("select table_name"):
+            database = query.split("'")[-2]
+            if database == "airflow_airfield_restored":
+                self.databases[database] = ["alembic_version", "dag_run", "empty"]
+            self.answer = [(name,) for name in self.databases[database]]
+        elif query.startswith("select table_comment"):
+            self.answer = [(self.comment,)] if "alembic_version" in self.databases["airflow"] else []
+        elif query.startswith("select version"):
+            self.answer = [(self.version,)]
+        elif query.startswith("rename table"):
+            # As a whole or not at all.
+            after = {name: list(tables) for name, tables in self.databases.items()}
+            for source, table, target in re.findall("`([^`]*)`.`([^`]*)` to `([^`]*)`", query):
+                after[source].remove(table)
+                assert table not in after[target]
+                after[target].append(table)
+            self.databases = after
+        elif query.startswith("alter table"):
+            self.comment = query.split("'")[1]
+        else:
+            assert query.startswith("set autocommit = 1")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path / "mysql")
+
+
+@pytest.fixture
+def mysql(backup: ModuleType, server: Server, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("mysql", "mysqldump"):
+        (programs / name).write_text(MYSQL)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("MYSQL_LOG", str(server.log))
+    monkeypatch.setenv("MYSQL_VERSION", "mysqldump  Ver 9.7.4 for Linux on x86_64 (MySQL Community Server - GPL)")
+    server.log.with_name("mysql.dump").write_bytes(MYSQL_DUMP)
+    # What SQLAlchemy makes of a URL is its own affair.
+    database = object.__new__(backup.MySQL)
+    database.name, database.restored, database.replaced = "airflow", "airflow_airfield_restored", "airflow_airfield_replaced"
+    database.driver, database.options = server, {"password": "hunter2"}
+    database.login = {"host": "db1", "port": None, "user": "airflow", "password": "p\"a\\s#s'w\to rd"}
+    database.query = {"charset": "utf8mb4", "ssl_mode": "REQUIRED"}
+    return database
+
+
+def call(server: Server, name: str) -> dict[str, Any]:
+    """How a program was called."""
+    found: dict[str, Any] = json.loads(server.log.with_name(f"mysql.{name}").read_text())
+    return found
+
+
+def packed(text: bytes = b"create the tables;\n") -> IO[bytes]:
+    return io.BytesIO(gzip.compress(text))
+
+
+def test_dump_is_counted_row_by_row_and_packed(mysql: Any, server: Server) -> None:
+    stream = io.BytesIO()
+    counts, revisions = mysql.dump(stream, ["alembic_version", "alembic_version_fab"])
+    assert (counts, revisions) == (COUNTS, {"alembic_version": "d2f4e1b3c5a7"})
+    text = gzip.decompress(stream.getvalue())
+    assert JOINED in text
+    # As many statements as tables with rows, and forms of these; otherwise it is what mysqldump has said.
+    assert text.replace(b",\n(2,", b";\nINSERT INTO `dag_run` VALUES (2,") == MYSQL_DUMP
+    words = call(server, "mysqldump")["argv"]
+    assert {"--single-transaction", "--skip-extended-insert", "--hex-blob", "airflow"} < set(words)
+
+
+def test_statements_do_not_grow_without_end(mysql: Any, backup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup.MySQL, "STATEMENT", 15)
+    output = io.BytesIO()
+    lines = [b"INSERT INTO `a` VALUES (%d,'12345');\n" % number for number in range(6)]
+    counts, dummy, complete = mysql.pack([*lines, b"-- Dump completed\n", b"\n"], output, set())
+    assert (counts, complete) == ({"`a`": 6}, True)
+    assert output.getvalue().count(b"INSERT") == 3
+    assert output.getvalue().count(b"12345") == 6
+
+
+@pytest.mark.parametrize("end", [b"", b"-- Dump completed on 2026-11-28 21:00:00\nmore\n"])
+def test_dump_without_its_end_is_none(mysql: Any, backup: ModuleType, server: Server, end: bytes) -> None:
+    server.log.with_name("mysql.dump").write_bytes(MYSQL_DUMP.rpartition(b"-- Dump")[0] + end)
+    with pytest.raises(backup.BackupError, match="mysqldump failed: without a message"):
+        mysql.dump(io.BytesIO(), ["alembic_version"])
+
+
+def test_failing_mysqldump_is_told(mysql: Any, backup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYSQL_FAILS", "mysqldump: Got error: 1045")
+    with pytest.raises(backup.BackupError, match="mysqldump failed: mysqldump: Got error: 1045"):
+        mysql.dump(io.BytesIO(), ["alembic_version"])
+
+
+def test_database_without_a_schema_is_not_backed_up(mysql: Any, backup: ModuleType, server: Server) -> None:
+    server.log.with_name("mysql.dump").write_bytes(b"-- Dump completed on 2026-11-28 21:00:00\n")
+    with pytest.raises(backup.BackupError, match="has no schema of Airflow's yet"):
+        mysql.dump(io.BytesIO(), ["alembic_version"])
+
+
+def test_password_is_in_no_command_line_and_no_environment(mysql: Any, server: Server) -> None:
+    mysql.dump(io.BytesIO(), ["alembic_version"])
+    found = call(server, "mysqldump")
+    assert found["options"].splitlines() == [
+        "[client]",
+        'host="db1"',
+        'user="airflow"',
+        'password="p\\"a\\\\s#s\'w\\to rd"',
+        "ssl-mode=REQUIRED",
+    ]
+    # It can be read as often as a program likes, and others than its owner may not write to it.
+    assert (found["again"], found["mode"]) == (found["options"], 0o600)
+    assert "s#s" not in shlex.join(found["argv"]) + json.dumps(found["environment"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "lines"),
+    [
+        ("", []),
+        ("PREFERRED", []),
+        ("REQUIRED", ["ssl", "ssl-verify-server-cert=0"]),
+        ("VERIFY_IDENTITY", ["ssl", "ssl-verify-server-cert=1"]),
+    ],
+)
+def test_programs_of_mariadb_encrypt_in_their_own_words(
+    mysql: Any, server: Server, monkeypatch: pytest.MonkeyPatch, mode: str, lines: list[str]
+) -> None:
+    monkeypatch.setenv("MYSQL_VERSION", "mysqldump  Ver 10.19 Distrib 10.11.19-MariaDB, for debian-linux-gnu (x86_64)")
+    mysql.query = {"ssl_mode": mode, "ssl_ca": "/etc/ssl/ca.pem"} if mode else {"unix_socket": "/run/s"}
+    mysql.dump(io.BytesIO(), ["alembic_version"])
+    given = call(server, "mysqldump")["options"].splitlines()[4:]
+    assert given == (['ssl-ca="/etc/ssl/ca.pem"', *lines] if mode else ['socket="/run/s"'])
+
+
+def test_mysqls_own_programs_are_told_nothing_that_the_url_does_not_say(mysql: Any, server: Server) -> None:
+    mysql.query = {}
+    mysql.dump(io.BytesIO(), ["alembic_version"])
+    assert "ssl" not in call(server, "mysqldump")["options"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "error"),
+    [
+        ("mysqldump  Ver 10.13 Distrib 5.7.44, for Linux (x86_64)", "of version 5, and the server of version 9"),
+        (
+            "mysqldump  Ver 8.4.6 for Linux on x86_64 (MySQL Community Server - GPL)",
+            "of version 8, and the server of version 9",
+        ),
+        ("mysqldump  Ver 9.7.4 for Linux on x86_64 (MySQL Community Server - GPL)", ""),
+        ("mysqldump  Ver 10.19 Distrib 10.11.19-MariaDB, for debian-linux-gnu (x86_64)", ""),
+        ("mysqldump from 11.8.2-MariaDB, client 10.19 for debian-linux-gnu (x86_64)", ""),
+    ],
+)
+def test_mysqldump_that_is_too_old_is_named(
+    mysql: Any, backup: ModuleType, server: Server, monkeypatch: pytest.MonkeyPatch, shown: str, error: str
+) -> None:
+    monkeypatch.setenv("MYSQL_VERSION", shown)
+    if error:
+        with pytest.raises(backup.BackupError, match=error + r".*airflow_backup_packages names it"):
+            mysql.see_that_the_client_will_do(server)
+    else:
+        mysql.see_that_the_client_will_do(server)
+
+
+def test_missing_mysqldump_is_named(mysql: Any, backup: ModuleType, server: Server, programs: Path) -> None:
+    (programs / "mysqldump").unlink()
+    with pytest.raises(backup.BackupError, match=r"mysqldump is not installed\. Remedy: install default-mysql-client"):
+        mysql.dump(io.BytesIO(), ["alembic_version"])
+
+
+def test_restore_on_mysql_takes_effect_in_one_statement(mysql: Any, server: Server) -> None:
+    before: list[dict[str, list[str]]] = []
+    mysql.restore(packed(), COUNTS, lambda: before.append(dict(server.databases)), "a mark")
+    assert before[0]["airflow"] == ["alembic_version", "old"]
+    assert server.log.with_name("mysql.loaded").read_bytes() == b"create the tables;\n"
+    assert call(server, "mysql")["argv"][-1] == "airflow_airfield_restored"
+    # The new tables with the mark, and nothing beside them.
+    assert server.databases == {"airflow": ["alembic_version", "dag_run", "empty"]}
+    assert server.comment == "a mark"
+    changes = [text for text in server.statements if "`airflow`" in text]
+    assert [text.split()[0] for text in changes] == ["rename"]
+    # Counted, and marked, before.
+    kinds = [re.split(r"[ (]", text)[0] for text in server.statements[server.statements.index(changes[0]) - 7 :]]
+    assert kinds.index("alter") < kinds.index("rename")
+    assert not [text for text in server.statements[server.statements.index(changes[0]) :] if "count(*)" in text]
+
+
+def test_test_of_a_restore_on_mysql_leaves_nothing(mysql: Any, server: Server) -> None:
+    mysql.restore(packed(), COUNTS, lambda: None, "")
+    assert server.databases == {"airflow": ["alembic_version", "old"]}
+    assert not [text for text in server.statements if text.startswith(("rename", "alter"))]
+
+
+@pytest.mark.parametrize("dump", [b"broken sql;\n", b"broken sql;\n" + os.urandom(2**20).hex().encode() + b"\n"])
+def test_error_of_mysql_is_told_and_nothing_changed(mysql: Any, backup: ModuleType, server: Server, dump: bytes) -> None:
+    with pytest.raises(backup.BackupError, match=r"did not take the dump, and is as it was: ERROR 1064 .* broken"):
+        mysql.restore(packed(dump), COUNTS, lambda: None, "a mark")
+    assert server.databases == {"airflow": ["alembic_version", "old"]}
+
+
+def test_rows_that_are_missing_are_told_and_nothing_changed(mysql: Any, backup: ModuleType, server: Server) -> None:
+    server.rows["`dag_run`"] = 2
+    with pytest.raises(backup.BackupError, match="is as it was: table `dag_run` has 2 rows, and 3 were dumped"):
+        mysql.restore(packed(), COUNTS, lambda: None, "a mark")
+    assert server.databases == {"airflow": ["alembic_version", "old"]}
+
+
+def test_archive_that_ends_early_changes_nothing_on_mysql(mysql: Any, backup: ModuleType, server: Server) -> None:
+    def fail() -> None:
+        raise backup.BackupError("The archive is damaged")
+
+    with pytest.raises(backup.BackupError, match="The archive is damaged"):
+        mysql.restore(packed(), COUNTS, fail, "a mark")
+    with pytest.raises(EOFError):
+        mysql.restore(io.BytesIO(packed().read()[:-12]), COUNTS, lambda: None, "a mark")
+    with pytest.raises(backup.BackupError, match="is none of MySQL's"):
+        mysql.restore(io.BytesIO(b"PGDMP and more"), COUNTS, lambda: None, "a mark")
+    assert server.databases == {"airflow": ["alembic_version", "old"]}
+
+
+def test_refused_exchange_changes_nothing(mysql: Any, backup: ModuleType, server: Server) -> None:
+    server.refused = {"rename": (1205, "Lock wait timeout exceeded")}
+    with pytest.raises(backup.BackupError, match=r"refused something, and is as it was: .*Lock wait timeout"):
+        mysql.restore(packed(), COUNTS, lambda: None, "a mark")
+    assert server.databases == {"airflow": ["alembic_version", "old"]}
+
+
+def test_what_a_killed_restore_has_left_is_no_hindrance(mysql: Any, server: Server) -> None:
+    server.databases |= {"airflow_airfield_restored": ["half"], "airflow_airfield_replaced": ["old"]}
+    mysql.restore(packed(), COUNTS, lambda: None, "a mark")
+    assert server.databases == {"airflow": ["alembic_version", "dag_run", "empty"]}
+
+
+@pytest.mark.parametrize("statement", ["drop database", "create database"])
+def test_missing_right_is_named_with_the_grant(mysql: Any, backup: ModuleType, server: Server, statement: str) -> None:
+    server.refused = {statement: (1044, "Access denied for user 'airflow'@'db1'")}
+    with pytest.raises(backup.BackupError, match=r"Access denied.* GRANT ALL ON `airflow_airfield_restored`\.\*, and on"):
+        mysql.restore(packed(), COUNTS, lambda: None, "a mark")
+    server.refused = {statement: (2006, "Server has gone away")}
+    with pytest.raises(backup.BackupError, match="refused something"):
+        mysql.restore(packed(), COUNTS, lambda: None, "a mark")
+
+
+def test_server_that_goes_away_in_the_end_is_told_as_what_it_is(mysql: Any, backup: ModuleType, server: Server) -> None:
+    def go() -> None:
+        server.refused = {"": (2006, "Server has gone away")}
+
+    with pytest.raises(backup.BackupError, match="Server has gone away"):
+        mysql.restore(packed(), COUNTS, go, "a mark")
+
+
+def test_mysql_tells_its_tables_and_its_mark(mysql: Any, backup: ModuleType, server: Server) -> None:
+    server.comment = "restored by Airfield from x"
+    assert (mysql.tables(), mysql.mark()) == (2, "restored by Airfield from x")
+    server.databases = {"airflow": []}
+    assert (mysql.tables(), mysql.mark()) == (0, "")
+    server.refused = {"connect": (1045, "Access denied")}
+    with pytest.raises(backup.BackupError, match=r"The database airflow does not let us in: .*Access denied"):
+        mysql.tables()
+
+
+def test_url_of_mysql_is_read_by_sqlalchemy(backup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = SimpleNamespace(
+        database="airflow", query={"ssl_mode": "REQUIRED"}, host="db1", port=3306, username="airflow", password="p"
+    )
+    dialect = SimpleNamespace(dbapi="the driver", create_connect_args=lambda given: ([], {"db": given.database}))
+    sqlalchemy = ModuleType("sqlalchemy")
+    vars(sqlalchemy).update(create_engine=lambda given: SimpleNamespace(dialect=dialect, url=url))
+    monkeypatch.setitem(sys.modules, "sqlalchemy", sqlalchemy)
+    database = backup.engine("mysql+mysqldb://airflow:p@db1:3306/airflow?ssl_mode=REQUIRED")
+    assert (database.name, database.query, database.driver) == ("airflow", {"ssl_mode": "REQUIRED"}, "the driver")
+    assert database.options == {"connect_timeout": 10, "db": "airflow"}
+    assert database.login == {"host": "db1", "port": 3306, "user": "airflow", "password": "p"}
+    assert (database.restored, database.replaced) == ("airflow_airfield_restored", "airflow_airfield_replaced")
