@@ -722,6 +722,12 @@ def test_mysqldump_that_is_too_old_is_named(
         mysql.see_that_the_client_will_do(server)
 
 
+def test_numbers_of_mariadb_are_not_mysqls(mysql: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYSQL_VERSION", "mysqldump  Ver 10.19 Distrib 10.11.19-MariaDB, for debian-linux-gnu (x86_64)")
+    server.version = "12.4.0"
+    mysql.see_that_the_client_will_do(server)
+
+
 def test_missing_mysqldump_is_named(mysql: Any, backup: ModuleType, server: Server, programs: Path) -> None:
     (programs / "mysqldump").unlink()
     with pytest.raises(backup.BackupError, match=r"mysqldump is not installed\. Remedy: install default-mysql-client"):
