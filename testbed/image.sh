@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
 # image.sh SUITE: builds the test hosts' image airfield-host:SUITE from Debian's archive, without any image registry.
 # The image carries the extra CA certificates that this machine trusts. Rebuilt when a file in image/ or a CA changes.
+# image.sh SUITE-NAME: builds airfield-host:SUITE-NAME on top of that, with what image-NAME/ adds.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || exec sudo -- "$0" "$@"
 here=$(cd "$(dirname "$0")" && pwd)
-suite=$1 base=airfield-base:$1 image=airfield-host:$1
+suite=${1%%-*} image=airfield-host:$1
+variant=${1#"$suite"}
+base=airfield-base:$suite
+if [ -n "$variant" ]; then
+  "$here/image.sh" "$suite"
+  base=airfield-host:$suite
+fi
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
-cp -r "$here/image/." "$context"
+cp -r "$here/image$variant/." "$context"
+[ -z "$variant" ] || docker image inspect -f '{{.Id}}' "$base" >"$context/base"
 mkdir -p "$context/ca"
 find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$context/ca/" \; 2>/dev/null || true
 touch "$context/ca/.keep"

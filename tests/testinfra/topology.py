@@ -152,6 +152,15 @@ def python(host: Host, code: str, *arguments: str) -> CommandResult:
     return host.run(shlex.join(["/opt/airflow/current/bin/python", "-c", code, *arguments]))
 
 
+def ask_database(connect: Connect, query: str, database: str = "airflow") -> str:
+    """The answer of our database server to its administrator; lines of columns with a | between them."""
+    if members("mysql"):
+        client = f"mysql --batch --skip-column-names --execute={shlex.quote(query)} {database}"
+        return str(connect(members("mysql")[0]).check_output(client)).replace("\t", "|")
+    client = f"cd /; runuser -u postgres -- psql -At -d {database} -c {shlex.quote(query)}"
+    return str(connect(members("postgresql")[0]).check_output(client))
+
+
 def wait_for(what: str, check: Callable[[], T | None], timeout: float = 120, pause: float = 0.5) -> T:
     """The first true answer of a check; fails the test where there is none within the time (seconds)."""
     deadline = time.monotonic() + timeout

@@ -17,6 +17,7 @@ LISTENERS = {
     "airflow_scheduler": {"127.0.0.1:8974", f"{ANYWHERE}:8794", "[::]:8794"},
     "airflow_worker": {f"{ANYWHERE}:8793", "[::]:8793"},
     "redis": {"{address}:6379"},
+    "mysql": {"{address}:3306"},
     "postgresql": {"{address}:5432"},
     "seaweedfs": {"{address}:8333"} | {f"127.0.0.1:{port}" for port in (8333, 8380, 8888, 9333, 18333, 18380, 18888, 19333)},
 }

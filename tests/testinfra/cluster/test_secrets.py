@@ -35,12 +35,17 @@ VARIABLES = {
     # Not a secret: what is to be done for every DAG.
     "AIRFIELD_SLACK_DEFAULT_CHANNEL": {"dag-processor", "worker"},
 }
+if topology.members("mysql"):
+    for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC"):
+        VARIABLES[name] = VARIABLES["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 # Connects to a database with the password that the worker has for its results.
 CONNECT = """
 import re, sqlalchemy, sys
+from sqlalchemy.engine import make_url
 url = re.search('RESULT_BACKEND="db.(.*)"', open("/etc/airflow/worker.env").read()).group(1)
-sqlalchemy.create_engine(url.rsplit("/", 1)[0] + "/" + sys.argv[1]).connect()
+sqlalchemy.create_engine(make_url(url).set(database=sys.argv[1])).connect()
 """
+REFUSED = "Access denied for user 'airflow_results'" if topology.members("mysql") else "no pg_hba.conf entry"
 
 
 def canaries() -> Iterator[tuple[str, str]]:
@@ -104,7 +109,7 @@ def test_a_worker_cannot_get_at_the_metadata(host: Host) -> None:
         environment = host.run(f"tr '\\0' '\\n' < /proc/{pid}/environ").stdout
         assert not {"airflow_database_password", "airflow_jwt_secret", "airflow_fernet_key"} & set(hits(environment))
     assert topology.python(host, CONNECT, "airflow_results").rc == 0
-    assert "no pg_hba.conf entry" in topology.python(host, CONNECT, "airflow").stderr
+    assert REFUSED in topology.python(host, CONNECT, "airflow").stderr
 
 
 def test_no_secret_in_units(host: Host) -> None:

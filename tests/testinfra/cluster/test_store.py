@@ -12,6 +12,7 @@ from testinfra.host import Host
 
 testinfra_hosts = topology.backends("redis")
 
+on_postgresql = pytest.mark.skipif(not topology.members("postgresql"), reason="this cluster has no PostgreSQL")
 ADDRESS = topology.address(topology.members("redis")[0])
 
 
@@ -24,10 +25,6 @@ try:
 except redis.exceptions.ResponseError as error:
     print("refused:", error)
 """
-
-
-def psql(host: Host, query: str, database: str = "postgres") -> str:
-    return host.check_output(f'cd /; runuser -u postgres -- psql -At -d {database} -c "{query}"')
 
 
 def test_redis_keeps_what_it_is_given(host: Host) -> None:
@@ -50,16 +47,24 @@ def test_redis_has_no_other_way_in(host: Host) -> None:
     assert "WRONGPASS" in host.run(f"REDISCLI_AUTH=wrong redis-cli -h {ADDRESS} --user airflow PING 2>&1").stdout
 
 
-def test_databases_are_apart(host: Host) -> None:
-    owners = psql(host, "select datname, pg_get_userbyid(datdba) from pg_database where datname like 'airflow%' order by 1")
+@on_postgresql
+def test_databases_are_apart(connect: topology.Connect) -> None:
+    owners = topology.ask_database(
+        connect, "select datname, pg_get_userbyid(datdba) from pg_database where datname like 'airflow%' order by 1"
+    )
     scratch = "airflow_restore_test|airflow_restore_test"
     assert owners.splitlines() == ["airflow|airflow", scratch, "airflow_results|airflow_results"]
-    kinds = psql(host, "select left(rolpassword, 13), rolsuper from pg_authid where rolname like 'airflow%'")
+    kinds = topology.ask_database(
+        connect, "select left(rolpassword, 13), rolsuper from pg_authid where rolname like 'airflow%'"
+    )
     assert set(kinds.splitlines()) == {"SCRAM-SHA-256|f"}
 
 
-def test_database_lets_in_only_whom_it_knows(host: Host) -> None:
-    rules = psql(host, "select type, database[1], user_name[1], address from pg_hba_file_rules where type <> 'local'")
+@on_postgresql
+def test_database_lets_in_only_whom_it_knows(connect: topology.Connect) -> None:
+    rules = topology.ask_database(
+        connect, "select type, database[1], user_name[1], address from pg_hba_file_rules where type <> 'local'"
+    )
     control = [topology.address(name) for name in topology.members("airflow_scheduler", "airflow_webserver")]
     workers = [topology.address(name) for name in topology.members("airflow_scheduler", "airflow_worker")]
     assert sorted(rules.splitlines()) == sorted(
@@ -67,8 +72,8 @@ def test_database_lets_in_only_whom_it_knows(host: Host) -> None:
         + [f"hostssl|airflow_results|airflow_results|{address}" for address in workers]
         + [f"hostssl|airflow_restore_test|airflow_restore_test|{address}" for address in control[:1]]
     )
-    encrypted = psql(
-        host, "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where client_addr is not null"
+    encrypted = topology.ask_database(
+        connect, "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where client_addr is not null"
     )
     assert encrypted == "t"
 

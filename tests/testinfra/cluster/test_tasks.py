@@ -62,9 +62,8 @@ def test_files_of_tasks_suit_the_next_system(api: topology.Api, connect: topolog
 
 def test_results_of_celery_are_in_their_own_database(api: topology.Api, connect: topology.Connect) -> None:
     api.finish("airfield_files", api.trigger("airfield_files", folder=SHARED))
-    store = connect(topology.members("postgresql")[0])
-    query = "cd /; runuser -u postgres -- psql -At -d airflow_results -c 'select count(*) from celery_taskmeta'"
-    topology.wait_for("results", lambda: int(store.check_output(query)) > 0, 30)
+    query = "select count(*) from celery_taskmeta"
+    topology.wait_for("results", lambda: int(topology.ask_database(connect, query, "airflow_results")) > 0, 30)
 
 
 def test_environment_of_the_worker_arrives_unchanged(api: topology.Api) -> None:
