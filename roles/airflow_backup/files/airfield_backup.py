@@ -247,6 +247,8 @@ class MySQL:
     CREATE = re.compile(rb"CREATE TABLE (`(?:[^`]|``)+`) \(")
     # mysqldump escapes ends of lines, so with one row in a statement there is one in a line.
     ROW = re.compile(rb"(INSERT +INTO (`(?:[^`]|``)+`)(?: \((?:`(?:[^`]|``)+`(?:, )?)+\))? VALUES )(\(.*\));\n", re.DOTALL)
+    # A command of MariaDB's own client, which it does not know with --binary-mode, and no other client at all.
+    SANDBOX = (b"/*M!999999\\-", b"/*!999999\\-")
     # Bytes of rows after which a statement ends: one for each row takes ten times as long.
     STATEMENT = 2**20
     DENIED = (1044, 1142)
@@ -380,7 +382,8 @@ class MySQL:
                 packed.write(b",\n" + row[3] if head else row[1] + row[3])
                 head, size = row[1], size + len(row[3]) if head else len(row[3])
                 continue
-            packed.write(line)
+            if not line.startswith(self.SANDBOX):
+                packed.write(line)
             created = self.CREATE.match(line)
             if created:
                 counts[created[1].decode()] = 0

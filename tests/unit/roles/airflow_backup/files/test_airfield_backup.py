@@ -639,6 +639,14 @@ def test_statements_do_not_grow_without_end(mysql: Any, backup: ModuleType, monk
     assert output.getvalue().count(b"12345") == 6
 
 
+@pytest.mark.parametrize("sign", [b"M!", b"!"])
+def test_command_for_the_client_is_not_kept(mysql: Any, sign: bytes) -> None:
+    output = io.BytesIO()
+    command = b"/*" + sign + b"999999\\- enable the sandbox mode */ \n"
+    assert mysql.pack([command, b"/*!40101 SET NAMES utf8mb4 */;\n"], output, set()) == ({}, {}, False)
+    assert output.getvalue() == b"/*!40101 SET NAMES utf8mb4 */;\n"
+
+
 @pytest.mark.parametrize("end", [b"", b"-- Dump completed on 2026-11-28 21:00:00\nmore\n"])
 def test_dump_without_its_end_is_none(mysql: Any, backup: ModuleType, server: Server, end: bytes) -> None:
     server.log.with_name("mysql.dump").write_bytes(MYSQL_DUMP.rpartition(b"-- Dump")[0] + end)
