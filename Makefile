@@ -15,7 +15,7 @@ define molecule_test
 	molecule test --scenario-name $(1) || { status=$$?; tail --lines=20 build/failures.txt 2>/dev/null || true; exit $$status; }
 endef
 
-.PHONY: help demo demo-down test test-faults lint unit sanity molecule bench lock docs dev-env clean
+.PHONY: help demo demo-down test test-faults test-mysql lint unit sanity molecule bench lock docs dev-env clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ molecule: $(VENV) ## Put a cluster on test hosts and test it
 
 test-faults: $(VENV) ## Break a cluster under load, in every way that costs no task: takes hours
 	$(call molecule_test,faults)
+
+test-mysql: $(VENV) ## Put a cluster with MySQL on test hosts and test it
+	$(call molecule_test,mysql)
 
 bench: $(VENV) ## Measure against doing the same by hand
 	bench/run.py
