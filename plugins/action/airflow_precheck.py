@@ -47,7 +47,9 @@ class ActionModule(ActionBase):
             }
         )
         host = task_vars["inventory_hostname"]
-        specs = precheck.read_argument_specs(ROLES)
+        # Many a role for MySQL has names like ours, which count where our server is.
+        others = () if "mysql" in task_vars["group_names"] else ("mysql_",)
+        specs = {name: spec for name, spec in precheck.read_argument_specs(ROLES).items() if not name.startswith(others)}
         # They have rules of their own, and belong to the cluster: one host has them checked.
         own: dict[str, Any] = {name: {} for name in objects.VARIABLES}
         values, problems = self._inventory_values(task_vars, {name: spec for name, spec in specs.items() if name not in own})
@@ -55,7 +57,8 @@ class ActionModule(ActionBase):
             of_objects, found = self._inventory_values(task_vars, own)
             problems += found + precheck.object_problems(of_objects)
         facts = given["facts"]
-        problems += precheck.unknown_variables(task_vars["hostvars"].raw_get(host), specs)
+        names = [name for name in task_vars["hostvars"].raw_get(host) if not name.startswith(others)]
+        problems += precheck.unknown_variables(names, specs)
         problems += precheck.mistyped_variables(values, specs)
         authentication = values.get("airflow_authentication", {"type": "database"})
         if not precheck.mistyped_variables({"airflow_authentication": authentication}, specs):

@@ -57,12 +57,13 @@ def find_problems(make_action: Callable[..., Any], tmp_path: Path) -> Callable[.
     }
 
     def find(variables: dict[str, Any] | None = None, found: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+        groups = changes.pop("groups", ["airflow", "mysql"])
         secrets = {"airflow_broker_password": PASSWORD}
         mine = {**secrets, **(variables or {})}
         arguments = {**usual, "facts": {**facts, **(found or {})}, **changes}
         action = make_action(airflow_precheck, arguments, variables=mine)
         hostvars = HostVars(web1=secrets, worker1=mine)
-        result = action.run(task_vars={**mine, "inventory_hostname": "worker1", "hostvars": hostvars})
+        result = action.run(task_vars={**mine, "inventory_hostname": "worker1", "group_names": groups, "hostvars": hostvars})
         assert result["changed"] is False
         problems: list[str] = result["problems"]
         return problems
@@ -113,6 +114,14 @@ def test_each_check_is_made(
     problem: str,
 ) -> None:
     assert [text for text in find_problems(variables, found, **changes) if text.startswith(problem)]
+
+
+def test_names_of_other_roles_for_mysql_count_where_ours_is_alone(find_problems: Callable[..., list[str]]) -> None:
+    variables = {"mysql_root_password": "x", "mysql_databases": [{"name": "shop"}], "mysql_settings": {"log_bin_x": 1}}
+    assert find_problems(variables, groups=["airflow"]) == []
+    unknown, mistyped = find_problems(variables)
+    assert unknown.startswith("variable mysql_root_password is not one of")
+    assert mistyped.startswith("variable mysql_databases: ")
 
 
 def test_objects_are_checked_on_the_host_that_is_told_to(find_problems: Callable[..., list[str]]) -> None:

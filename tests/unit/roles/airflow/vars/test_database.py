@@ -61,6 +61,9 @@ def test_group_mysql_is_enough_for_mysql(ask: Callable[..., Any]) -> None:
     assert {"gcc", "libmariadb-dev"} < set(ask("__airflow_build_packages", groups))
     assert ask("__airflow_group_packages", groups)["airflow"] == ["tzdata", "libmariadb3"]
     assert ask("__airflow_backup_wanted_packages", groups) == ["age", "default-mysql-client"]
+    # Those would take the server away.
+    assert ask("__airflow_backup_wanted_packages", {"mysql": ["s1"]}) == ["age"]
+    assert ask("__airflow_backup_wanted_packages", {"mysql": ["s1"]}, airflow_backup_packages=["x"]) == ["age", "x"]
     assert ask("__airflow_own_database", groups) == "d1"
     generated = ask("__airflow_secrets_generated", groups)
     assert {*PASSWORDS, "airflow_backup_test_password"} < set(generated)
