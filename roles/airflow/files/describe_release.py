@@ -116,16 +116,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         # Importing Airflow writes below AIRFLOW_HOME.
         os.environ["AIRFLOW_HOME"] = home
+        # Airflow 2 knows the commands of the executor that it is told of alone, which it refuses with its own SQLite.
+        os.environ["AIRFLOW__CORE__EXECUTOR"] = "CeleryExecutor"
+        os.environ["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"
         # Airflow logs to standard output, where the document belongs.
         with contextlib.redirect_stdout(sys.stderr):
             try_to_start()
-        document = {
-            "airflow": version("apache-airflow"),
-            "free_sections": sorted(section for section in options if section.endswith("_transport_options")),
-            "heads": read_heads(site_packages),
-            "moved": read_moved(options),
-            "options": options,
-        }
+            document = {
+                "airflow": version("apache-airflow"),
+                "free_sections": sorted(section for section in options if section.endswith("_transport_options")),
+                "heads": read_heads(site_packages),
+                "moved": read_moved(options),
+                "options": options,
+            }
     json.dump(document, sys.stdout, indent=1, sort_keys=True)
     sys.stdout.write("\n")
 
