@@ -30,6 +30,7 @@ class ActionModule(ActionBase):
                 "facts": {"type": "dict", "required": True},
                 "platforms": {"type": "list", "elements": "dict", "required": True},
                 "version": {"type": "str", "required": True},
+                "end_of_life": {"type": "str", "default": ""},
                 "versions": {"type": "list", "elements": "str", "required": True},
                 "secrets": {"type": "dict", "required": True},
                 "generated": {"type": "list", "elements": "str", "required": True},
@@ -85,6 +86,9 @@ class ActionModule(ActionBase):
         state = facts.get("database", {}).get("mysql")
         problems += precheck.unfit_mysql([*facts["mysql_servers"], *([state] if state else [])])
         result.update(changed=False, problems=problems)
+        # One host says it for all.
+        if given["end_of_life"] and host == given["reference"]:
+            result["warnings"] = [precheck.end_of_life(given["version"], given["end_of_life"])]
         return result
 
     def _inventory_values(self, task_vars: Any, specs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -1,4 +1,4 @@
-"""Filters for URLs, options, workers, the login, keys, and where DAGs come from."""
+"""Filters for URLs, options, workers, the login, keys, versions, and where DAGs come from."""
 
 # Copyright: (c) 2026, The Airfield developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
-from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login
+from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login, upgrade_path
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
@@ -95,9 +95,11 @@ class FilterModule:
             "problem_report": report,
             "plain_options": plain_options,
             "python_literal": python_literal,
+            "schema_version": upgrade_path.schema_version,
             "secret_options": secret_options,
             "source_problems": source_problems,
             "unit_environment": unit_environment,
+            "upgrade_problem": upgrade_path.upgrade_problem,
             "worker_batch": worker_batch,
             "workers_needed": workers_needed,
             "url_quote": url_quote,

@@ -27,6 +27,10 @@ options:
     description: Wanted version of Airflow.
     type: str
     required: true
+  end_of_life:
+    description: Month since which O(version) is mended no more; empty where it is. Where it is not, O(reference) warns of it.
+    type: str
+    default: ""
   versions:
     description: Versions for which there is a lock.
     type: list

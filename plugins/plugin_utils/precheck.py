@@ -137,6 +137,14 @@ def unsupported_version(version: str, supported: Iterable[str]) -> list[str]:
     ]
 
 
+def end_of_life(version: str, month: str) -> str:
+    """A warning, for one who may have reasons."""
+    return (
+        f"Airflow {version} reached its end of life in {month}: nobody mends it any more, not even where an attacker gets in. "
+        f"Upgrade to 3.x."
+    )
+
+
 def scarce_resources(facts: Mapping[str, Any], disks: Mapping[str, int], memory_mb: int) -> list[str]:
     """Too little free disk space or too little memory for what the inventory puts on the host."""
     problems = [

@@ -23,8 +23,8 @@ class HostVars(dict[str, Any]):
 
 
 @pytest.fixture
-def find_problems(make_action: Callable[..., Any], tmp_path: Path) -> Callable[..., list[str]]:
-    """The problems of host `worker1`, whose inventory has these variables, with these arguments of the task."""
+def run(make_action: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """What comes of host `worker1`, whose inventory has these variables, with these arguments of the task."""
     catalogue_file = tmp_path / "catalogue.json"
     catalogue_file.write_text(json.dumps(CATALOGUE))
     facts = {
@@ -56,19 +56,25 @@ def find_problems(make_action: Callable[..., Any], tmp_path: Path) -> Callable[.
         "objects": True,
     }
 
-    def find(variables: dict[str, Any] | None = None, found: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    def run(variables: dict[str, Any] | None = None, found: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         groups = changes.pop("groups", ["airflow", "mysql"])
         secrets = {"airflow_broker_password": PASSWORD}
         mine = {**secrets, **(variables or {})}
         arguments = {**usual, "facts": {**facts, **(found or {})}, **changes}
         action = make_action(airflow_precheck, arguments, variables=mine)
         hostvars = HostVars(web1=secrets, worker1=mine)
-        result = action.run(task_vars={**mine, "inventory_hostname": "worker1", "group_names": groups, "hostvars": hostvars})
+        task_vars = {**mine, "inventory_hostname": "worker1", "group_names": groups, "hostvars": hostvars}
+        result: dict[str, Any] = action.run(task_vars=task_vars)
         assert result["changed"] is False
-        problems: list[str] = result["problems"]
-        return problems
+        return result
 
-    return find
+    return run
+
+
+@pytest.fixture
+def find_problems(run: Callable[..., dict[str, Any]]) -> Callable[..., list[str]]:
+    """Only the problems."""
+    return lambda *arguments, **changes: run(*arguments, **changes)["problems"]
 
 
 def test_good_host_has_no_problem(find_problems: Callable[..., list[str]]) -> None:
@@ -164,3 +170,16 @@ def test_login_may_use_the_inventorys_roles_and_needs_its_secrets(find_problems:
 def test_missing_argument_is_named(make_action: Callable[..., Any]) -> None:
     with pytest.raises(AnsibleActionFail, match="missing required arguments"):
         make_action(airflow_precheck, {}).run(task_vars={})
+
+
+@pytest.mark.parametrize(
+    ("reference", "month", "warned"), [("worker1", "April 2026", 1), ("web1", "April 2026", 0), ("worker1", "", 0)]
+)
+def test_one_host_warns_of_a_version_that_nobody_mends(
+    run: Callable[..., dict[str, Any]], reference: str, month: str, warned: int
+) -> None:
+    result = run(reference=reference, end_of_life=month)
+    assert result["problems"] == []
+    warnings = result.get("warnings", [])
+    assert len(warnings) == warned
+    assert all("3.3.2 reached its end of life in April 2026" in warning for warning in warnings)
