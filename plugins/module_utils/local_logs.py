@@ -94,9 +94,14 @@ def upload(folder: str, paths: list[str]) -> list[str] | None:
 
     Airflow is imported here, with the environment of its service.
     """
-    from airflow.logging_config import get_remote_task_log
+    try:
+        from airflow.logging_config import get_remote_task_log
+    except ImportError:  # Airflow 2
+        from airflow.providers.amazon.aws.log.s3_task_handler import S3RemoteLogIO
 
-    remote = get_remote_task_log()
+        remote = S3RemoteLogIO.from_config()
+    else:
+        remote = get_remote_task_log()
     if remote is None:
         return None
     left: list[str] = []

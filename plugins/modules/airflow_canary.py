@@ -71,6 +71,7 @@ runs:
 
 import hashlib
 import hmac
+import os
 import time
 from typing import Any
 
@@ -78,6 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils import service_account
 
 DAG = "airfield_canary"
+FILE = "/opt/airflow/airfield/airfield_canary.py"
 ENDED = ("success", "failed", "upstream_failed", "skipped", "removed")
 
 
@@ -119,16 +121,18 @@ def find_problems(answer: dict[str, Any], here: dict[str, Any], release: str, sk
 
 def run_canaries(queues: dict[str, str], timeout: int) -> dict[str, Any]:
     """Let a task run on each worker's queue and return what came of it. From here on Airflow is there, with its environment."""
+    from airflow import __version__
     from airflow.configuration import conf
 
+    airflow_2 = __version__.startswith("2.")
     deadline, started = time.monotonic() + timeout, time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     runs = {name: f"airfield__{stamp}__{name}" for name in queues}
-    create_runs({run: queues[name] for name, run in runs.items()}, deadline)
-    queue_tasks(list(runs.values()), deadline)
+    (create_runs_2 if airflow_2 else create_runs)({run: queues[name] for name, run in runs.items()}, deadline)
+    (queue_tasks_2 if airflow_2 else queue_tasks)(list(runs.values()), deadline)
     answers = watch_runs(runs, deadline)
     names = {name for answer in answers.values() if answer["report"] for name in answer["report"]["options"]}
-    key = conf.get("api", "secret_key").encode()
+    key = conf.get("webserver" if airflow_2 else "api", "secret_key").encode()
     return {
         "workers": {name: {**answer, "started": started} for name, answer in answers.items()},
         "options": {name: conf.get(*name.split(".", 1), fallback="") for name in names},
@@ -174,6 +178,61 @@ def create_runs(queues: dict[str, str], deadline: float) -> None:
         time.sleep(1)
 
 
+def create_runs_2(queues: dict[str, str], deadline: float) -> None:
+    """The same for Airflow 2, whose only folder is the operator's: the DAG comes from its file."""
+    from datetime import timedelta
+
+    from airflow.jobs.job import Job
+    from airflow.models.dagbag import DagBag
+    from airflow.utils import timezone
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, TaskInstanceState
+    from airflow.utils.types import DagRunType
+    from sqlalchemy import select
+
+    bag = DagBag(FILE, include_examples=False)
+    if bag.import_errors:
+        raise RuntimeError(" ".join(bag.import_errors.values()))
+    # What the DAG processor does not find in its own folder it would take for deleted.
+    bag.sync_to_db(processor_subdir=os.path.dirname(FILE))
+    alive = select(Job.id).where(Job.job_type == "SchedulerJob", Job.state == "running").order_by(Job.latest_heartbeat.desc())
+    with create_session() as session:
+        # It must hold the tasks for its own, or it would queue them once more.
+        scheduler = session.scalars(alive).first()
+        now = timezone.utcnow()
+        for number, (run, queue) in enumerate(queues.items()):
+            # No two runs of a DAG may have the same.
+            date = now - timedelta(microseconds=number)
+            dag_run = bag.dags[DAG].create_dagrun(
+                run_id=run,
+                execution_date=date,
+                data_interval=(date, date),
+                start_date=now,
+                run_type=DagRunType.MANUAL,
+                external_trigger=True,
+                state=DagRunState.RUNNING,
+                session=session,
+            )
+            for task in dag_run.get_task_instances(session=session):
+                task.queue, task.state, task.try_number = queue, TaskInstanceState.QUEUED, 1
+                task.queued_dttm, task.queued_by_job_id = now, scheduler
+
+
+def queue_tasks_2(runs: list[str], deadline: float) -> None:
+    """The same for Airflow 2, whose workers look once more for a free slot unless they are told not to."""
+    from airflow.executors.executor_loader import ExecutorLoader
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    executor = ExecutorLoader.get_default_executor()
+    with create_session() as session:
+        for task in session.scalars(select(TaskInstance).where(TaskInstance.dag_id == DAG, TaskInstance.run_id.in_(runs))):
+            command = task.command_as_list(local=True, ignore_all_deps=True, pool=task.pool)
+            executor.queue_command(task, command, queue=task.queue)
+        send(executor, deadline)
+
+
 def queue_tasks(runs: list[str], deadline: float) -> None:
     """Give the tasks of the runs to Airflow's executor."""
     from airflow.executors.executor_loader import ExecutorLoader
@@ -197,12 +256,13 @@ def send(executor: Any, deadline: float) -> None:
 
 def watch_runs(runs: dict[str, str], deadline: float) -> dict[str, Any]:
     """State and report of each worker's run when it has ended, or when the time is over; then nothing of it is left to run."""
+    from airflow.models import xcom as xcoms
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState, TaskInstanceState
     from sqlalchemy import select
 
+    XComModel = getattr(xcoms, "XComModel", None) or xcoms.BaseXCom  # noqa: N806 - Airflow 2 has it by another name
     answers: dict[str, Any] = {}
     while True:
         late = time.monotonic() > deadline

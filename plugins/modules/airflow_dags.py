@@ -470,9 +470,18 @@ def import_errors(path: str) -> dict[str, str]:
     """What goes wrong with each file of a folder of DAGs. From here on Airflow is there, with its environment."""
     from pathlib import Path
 
-    from airflow.dag_processing.dagbag import BundleDagBag
+    try:
+        from airflow.dag_processing.dagbag import BundleDagBag
+    except ImportError:  # Airflow 2, which has no bundles
+        import sys
 
-    bag = BundleDagBag(dag_folder=path, bundle_path=Path(path), bundle_name="dags-folder")
+        from airflow.models.dagbag import DagBag
+
+        # What is beside a file, as from [core] dags_folder.
+        sys.path.append(path)
+        bag = DagBag(dag_folder=path, include_examples=False)
+    else:
+        bag = BundleDagBag(dag_folder=path, bundle_path=Path(path), bundle_name="dags-folder")
     return {str(file): str(text) for file, text in bag.import_errors.items()}
 
 

@@ -286,7 +286,11 @@ class Variables(Rows):
 class Roles(Rows):
     def __init__(self, session: Any) -> None:
         from airflow.providers.fab.auth_manager import models
-        from airflow.providers.fab.www.security.permissions import RESOURCE_DETAILS_MAP
+
+        try:
+            from airflow.providers.fab.www.security.permissions import RESOURCE_DETAILS_MAP
+        except ImportError:  # Airflow 2
+            from airflow.security.permissions import RESOURCE_DETAILS_MAP
 
         super().__init__(session, models.Role, "name")
         self.models, self.of_dags = models, RESOURCE_DETAILS_MAP
@@ -325,13 +329,11 @@ class Roles(Rows):
 
     def given_by_dags(self, role: str, permissions: Iterable[str]) -> Iterator[str]:
         """Those of the permissions that a role has by the `access_control` of a DAG, which would give them again."""
-        from airflow.models.dagbag import DBDagBag
-
         for permission in permissions:
             action, name = permission.split(" on ", 1)
             for resource, rules in self.of_dags.items():
                 if name.startswith(rules["prefix"]):
-                    dag = DBDagBag().get_latest_version_of_dag(name[len(rules["prefix"]) :], session=self.session)
+                    dag = read_dag(name[len(rules["prefix"]) :], self.session)
                     granted = ((dag and dag.access_control) or {}).get(role) or {}
                     if action in granted.get(resource, ()):
                         yield permission
@@ -343,7 +345,11 @@ class Roles(Rows):
         if change.after is None:
             (number,) = self.session.query(self.model.id).where(self.column == change.name).one()
             # A database that came from an older Airflow does not do it by itself.
-            for table in (self.models.assoc_permission_role, self.models.assoc_user_role, self.models.assoc_group_role):
+            for name in ("assoc_permission_role", "assoc_user_role", "assoc_group_role"):
+                # Airflow 2 has no groups.
+                if not hasattr(self.models, name):
+                    continue
+                table = getattr(self.models, name)
                 self.session.execute(table.delete().where(table.c.role_id == number))
             self.remove(change.name)
             return
@@ -461,7 +467,9 @@ class Users(Rows):
         from werkzeug.security import generate_password_hash
 
         options = Config("/")
-        options.from_pyfile(self.conf.get("fab", "config_file"), silent=True)
+        # Airflow 2 has it in another section.
+        file = self.conf.get("fab", "config_file", fallback="") or self.conf.get("webserver", "config_file")
+        options.from_pyfile(file, silent=True)
         method = options.get("FAB_PASSWORD_HASH_METHOD", "scrypt")
         return generate_password_hash(password or secrets.token_urlsafe(32), method=method)
 
@@ -470,7 +478,10 @@ def reconcile(
     wanted: dict[str, Objects], purge: list[str], administrator: dict[str, str] | None, proofs: dict[str, str], check: bool
 ) -> dict[str, Any]:
     """Bring the database to what is wanted; returns problems or described changes, and the proofs for the next time."""
-    from airflow._shared.secrets_masker import DEFAULT_SENSITIVE_FIELDS
+    try:
+        from airflow._shared.secrets_masker import DEFAULT_SENSITIVE_FIELDS
+    except ImportError:  # Airflow 2
+        from airflow.utils.log.secrets_masker import DEFAULT_SENSITIVE_FIELDS
     from airflow.configuration import conf
     from airflow.utils.session import create_session
     from cryptography.fernet import InvalidToken
@@ -510,6 +521,18 @@ def reconcile(
         "changes": [change.describe(hide) for change in changes],
         "proofs": {name: proof for name, proof in proofs.items() if users and name in users.updating},
     }
+
+
+def read_dag(name: str, session: Any) -> Any:
+    """A DAG as the database has it; None where there is none."""
+    try:
+        from airflow.models.dagbag import DBDagBag
+    except ImportError:  # Airflow 2
+        from airflow.models.serialized_dag import SerializedDagModel
+
+        row = SerializedDagModel.get(name, session=session)
+        return row and row.dag
+    return DBDagBag().get_latest_version_of_dag(name, session=session)
 
 
 def count_users() -> int:

@@ -10,7 +10,11 @@ from contextlib import suppress
 from socket import gethostname
 from typing import Any
 
-from airflow.sdk import dag, get_current_context, task
+try:
+    from airflow.sdk import dag, get_current_context, task
+except ImportError:  # Airflow 2
+    from airflow.decorators import dag, task
+    from airflow.operators.python import get_current_context
 
 
 @dag(
@@ -41,9 +45,10 @@ def look(nonce: str) -> dict[str, Any]:
     import sys
     import time
 
+    from airflow import __version__
     from airflow.configuration import conf
 
-    key = conf.get("api", "secret_key")
+    key = conf.get("webserver" if __version__.startswith("2.") else "api", "secret_key")
     return {
         "time": time.time(),
         "release": os.path.basename(os.path.realpath(sys.prefix)),

@@ -15,12 +15,15 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 HOUR = 3600
 # What Airflow's command says of each table, dry or not.
 TABLE, ROWS = re.compile(r"^Checking table (\w+)$"), re.compile(r"^Found (\d+) rows meeting deletion criteria\.$")
+# And of one that it could not clean, after which Airflow 2 ends as if nothing had been.
+FAILURE = "Encountered error when attempting to clean table"
 # An archive table that a killed or a careless `db clean` has left, with the time in its name.
 LEFTOVER = re.compile(r"_airflow_deleted__\w+?__(\d{14})(__b\d+)?")
 
@@ -62,12 +65,13 @@ def count(output: str) -> dict[str, int]:
 
 def clean(before: datetime, batch_size: int, dry: bool) -> dict[str, int]:
     """Let Airflow remove what is older; returns rows by table."""
-    command = ["airflow", "db", "clean", "--yes", "--skip-archive", "--error-on-cleanup-failure"]
-    command += ["--clean-before-timestamp", before.isoformat(), "--batch-size", str(batch_size)]
+    command = ["airflow", "db", "clean", "--yes", "--skip-archive", "--clean-before-timestamp", before.isoformat()]
+    if not version("apache-airflow").startswith("2."):
+        command += ["--batch-size", str(batch_size), "--error-on-cleanup-failure"]
     done = subprocess.run(
         command + ["--dry-run"] * dry, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    if done.returncode:
+    if done.returncode or FAILURE in done.stdout:
         raise CleanError("Airflow could not remove all of it: " + "\n".join(done.stdout.splitlines()[-10:]))
     return count(done.stdout)
 

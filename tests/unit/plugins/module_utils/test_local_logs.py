@@ -131,6 +131,26 @@ def test_logs_are_uploaded_and_removed(folder: Path, store: Store) -> None:
     assert (store.text(FIRST), store.text(OTHER), paths(folder)) == ("one\n", "two\n", [])
 
 
+def test_airflow_2_has_its_store_elsewhere(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [
+        "airflow.providers",
+        "airflow.providers.amazon",
+        "airflow.providers.amazon.aws",
+        "airflow.providers.amazon.aws.log",
+    ]
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    handler = ModuleType("airflow.providers.amazon.aws.log.s3_task_handler")
+    vars(handler)["S3RemoteLogIO"] = SimpleNamespace(from_config=lambda: store)
+    monkeypatch.setitem(sys.modules, handler.__name__, handler)
+    monkeypatch.setitem(sys.modules, "airflow.logging_config", ModuleType("airflow.logging_config"))
+    path = "dag_id=a/run_id=b/task_id=c/attempt=1.log"
+    log = write(folder, path)
+    assert local_logs.upload(str(folder), [path]) == []
+    assert store.text(path) == "text\n"
+    assert not log.exists()
+
+
 def test_log_is_appended_to_what_is_there(folder: Path, store: Store) -> None:
     store.objects[f"s3://logs/here/{FIRST}"] = "before"
     write(folder, FIRST, "one\n")

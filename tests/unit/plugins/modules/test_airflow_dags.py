@@ -359,6 +359,24 @@ def test_airflow_s_own_reader_of_dags_is_asked(monkeypatch: pytest.MonkeyPatch) 
     assert calls == [{"dag_folder": path, "bundle_path": Path(path), "bundle_name": "dags-folder"}]
 
 
+def test_reader_of_airflow_2_knows_no_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def read(**arguments: Any) -> SimpleNamespace:
+        calls.append(arguments)
+        return SimpleNamespace(import_errors={"a.py": "SyntaxError"})
+
+    module = ModuleType("airflow.models.dagbag")
+    vars(module)["DagBag"] = read
+    for name in ("airflow", "airflow.models"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(sys, "path", ["somewhere"])
+    assert airflow_dags.import_errors("/opt/airflow/dags/one") == {"a.py": "SyntaxError"}
+    assert calls == [{"dag_folder": "/opt/airflow/dags/one", "include_examples": False}]
+    assert sys.path == ["somewhere", "/opt/airflow/dags/one"]
+
+
 def test_link_is_switched(host: Host) -> None:
     host.stage("one")
     host.stage("two")

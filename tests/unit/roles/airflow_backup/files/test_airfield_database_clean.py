@@ -49,11 +49,13 @@ class Airflow:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.status = 0
+        self.version = "3.3.2"
+        self.output = OUTPUT
         self.others: list[tuple[Any, ...]] = []
 
     def run(self, command: list[str], **rest: Any) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
-        return subprocess.CompletedProcess(command, self.status, stdout=OUTPUT)
+        return subprocess.CompletedProcess(command, self.status, stdout=self.output)
 
     def drop(self, *arguments: Any) -> list[str]:
         self.others.append(arguments)
@@ -68,6 +70,7 @@ class Airflow:
 def airflow(clean: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Airflow:
     fake = Airflow()
     monkeypatch.setattr(clean.subprocess, "run", fake.run)
+    monkeypatch.setattr(clean, "version", lambda package: fake.version)
     monkeypatch.setattr(clean, "drop_leftovers", fake.drop)
     monkeypatch.setattr(clean, "clean_results", fake.results)
     monkeypatch.setitem(os.environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "url")
@@ -92,7 +95,7 @@ def test_old_rows_go_and_are_counted(clean: ModuleType, airflow: Airflow, report
     (command,) = airflow.calls
     assert command[:3] == ["airflow", "db", "clean"]
     assert {"--yes", "--skip-archive", "--error-on-cleanup-failure"} <= set(command)
-    assert command[-4:] == ["--clean-before-timestamp", "2026-10-17T08:00:00+00:00", "--batch-size", "500"]
+    assert command[5:9] == ["--clean-before-timestamp", "2026-10-17T08:00:00+00:00", "--batch-size", "500"]
     assert found["rows"] == {"celery_taskmeta": 7, "dag_run": 12}
     assert (found["before"], found["dry_run"]) == ("2026-10-17T08:00:00+00:00", False)
     assert [call[-1] for call in airflow.others] == [False, False]
@@ -129,6 +132,16 @@ def test_nothing_goes_without_a_good_backup(
 def test_failure_of_airflow_is_one(clean: ModuleType, airflow: Airflow, report: Path) -> None:
     airflow.status = 1
     with pytest.raises(clean.CleanError, match=r"could not remove all of it: (.|\n)*Found 5 rows"):
+        clean.run(arguments(report), NOW)
+
+
+def test_airflow_2_has_less_to_choose_and_says_a_failure_alone(clean: ModuleType, airflow: Airflow, report: Path) -> None:
+    airflow.version = "2.11.2"
+    assert clean.run(arguments(report), NOW)["rows"] == {"celery_taskmeta": 7, "dag_run": 12}
+    (command,) = airflow.calls
+    assert command[3:] == ["--yes", "--skip-archive", "--clean-before-timestamp", "2026-10-17T08:00:00+00:00"]
+    airflow.output = "WARNING - Encountered error when attempting to clean table 'job'. \n"
+    with pytest.raises(clean.CleanError, match=r"could not remove all of it: (.|\n)*'job'"):
         clean.run(arguments(report), NOW)
 
 

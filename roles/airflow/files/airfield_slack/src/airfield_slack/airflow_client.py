@@ -1,4 +1,4 @@
-"""REST API of Airflow 3, as much of it as the service needs."""
+"""REST API of Airflow 3, and of Airflow 2, as much of it as the service needs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class Airflow:
 
     :param url: such as http://web1:8080.
     """
+
+    # Below which everything but the accounts is, and the components' health.
+    api = "/api/v2"
+    monitor = "/api/v2/monitor/health"
 
     def __init__(self, url: str, username: str, password: str) -> None:
         self.url = url.rstrip("/")
@@ -65,7 +69,7 @@ class Airflow:
 
     def health(self) -> dict[str, Any]:
         """State of the components, by name."""
-        found: dict[str, Any] = self.call("GET", "/api/v2/monitor/health") or {}
+        found: dict[str, Any] = self.call("GET", self.monitor) or {}
         return found
 
     def failures(self, since: float, until: float) -> Iterator[dict[str, Any]]:
@@ -74,7 +78,7 @@ class Airflow:
         params: dict[str, Any] = {"state": "failed", "order_by": "end_date", "limit": PAGE, "offset": 0}
         params |= {f"end_date_{name}": text for name, text in given.items()}
         while True:
-            answer = self.call("GET", "/api/v2/dags/~/dagRuns/~/taskInstances", params=params)
+            answer = self.call("GET", f"{self.api}/dags/~/dagRuns/~/taskInstances", params=params)
             page = answer["task_instances"] if answer else []
             yield from page
             params["offset"] += len(page)
@@ -83,13 +87,13 @@ class Airflow:
 
     def dag(self, dag: str) -> dict[str, Any] | None:
         """A DAG, its tags and parameters among the rest."""
-        found: dict[str, Any] | None = self.call("GET", f"/api/v2/dags/{quote(dag, safe='')}/details")
+        found: dict[str, Any] | None = self.call("GET", f"{self.api}/dags/{quote(dag, safe='')}/details")
         return found
 
     def task_instance(self, what: Try) -> dict[str, Any] | None:
         """A task instance as it is now."""
         dag, run, task = (quote(name, safe="") for name in (what.dag, what.run, what.task))
-        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}"
+        path = f"{self.api}/dags/{dag}/dagRuns/{run}/taskInstances/{task}"
         found: dict[str, Any] | None = self.call("GET", f"{path}/{what.map_index}" if what.map_index >= 0 else path)
         return found
 
@@ -107,7 +111,7 @@ class Airflow:
             "reset_dag_runs": True,
             "note": note,
         }
-        answer = self.call("POST", f"/api/v2/dags/{quote(what.dag, safe='')}/clearTaskInstances", json=body)
+        answer = self.call("POST", f"{self.api}/dags/{quote(what.dag, safe='')}/clearTaskInstances", json=body)
         return int(answer["total_entries"]) if answer else 0
 
     def may_edit(self, username: str, dag: str) -> bool:
@@ -121,3 +125,43 @@ class Airflow:
             held |= {(pair["action"]["name"], pair["resource"]["name"]) for pair in (found or {}).get("actions", [])}
         whole = ("can_edit", "DAGs") in held or ("can_edit", f"DAG:{dag}") in held
         return whole and {("can_edit", "DAG Runs"), ("can_edit", "Task Instances")} <= held
+
+
+class Airflow2(Airflow):
+    """The same by the API of Airflow 2, which has no tokens: each request has the password."""
+
+    api = "/api/v1"
+    monitor = "/health"
+
+    def log_in(self) -> None:
+        self.session.auth = (self.login["username"], self.login["password"])
+        # For `call`, which so knows that this has been done; `auth` puts the real one in its place.
+        self.session.headers["Authorization"] = "Basic"
+
+    def failures(self, since: float, until: float) -> Iterator[dict[str, Any]]:
+        """As of Airflow 3, in any order."""
+        given = {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in (("gte", since), ("lte", until))}
+        params: dict[str, Any] = {"state": "failed", "limit": PAGE, "offset": 0}
+        params |= {f"end_date_{name}": text for name, text in given.items()}
+        while True:
+            answer = self.call("GET", f"{self.api}/dags/~/dagRuns/~/taskInstances", params=params)
+            page = answer["task_instances"] if answer else []
+            for found in page:
+                yield {**found, "logical_date": found["execution_date"]}
+            params["offset"] += len(page)
+            if len(page) < PAGE:
+                return
+
+    def clear(self, what: Try, note: str) -> int:
+        """As of Airflow 3; of a mapped task it knows only all instances, and the audit log gets no note."""
+        if what.map_index >= 0:
+            raise AirflowError("Airflow 2 clears no single instance of a mapped task for a program; its web page does.")
+        body = {
+            "dry_run": False,
+            "dag_run_id": what.run,
+            "task_ids": [what.task],
+            "only_failed": True,
+            "reset_dag_runs": True,
+        }
+        answer = self.call("POST", f"{self.api}/dags/{quote(what.dag, safe='')}/clearTaskInstances", json=body)
+        return len(answer["task_instances"]) if answer else 0

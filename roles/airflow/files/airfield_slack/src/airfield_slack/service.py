@@ -30,13 +30,13 @@ from slack_bolt import Ack, App, Respond
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 
-from airfield_slack.airflow_client import Airflow
+from airfield_slack.airflow_client import Airflow, Airflow2
 from airfield_slack.delivery import Delivery, Limits
 from airfield_slack.forward import ALERTS
 from airfield_slack.message import LOG, RETRY
 from airfield_slack.retry import Retry
 from airfield_slack.store import Store
-from airfield_slack.untold import Untold
+from airfield_slack.untold import Untold, log_url, log_url_2
 from airfield_slack.watch import Watch
 
 TAKEN = ALERTS + ":taken"
@@ -168,7 +168,9 @@ def main() -> None:
     client = make_client(json.loads(secret["AIRFLOW_CONN_SLACK"]))
     timeouts = {"socket_timeout": 10, "socket_connect_timeout": 10}
     broker = redis.Redis.from_url(secret["AIRFIELD_SLACK_BROKER_URL"], decode_responses=True, **timeouts)
-    airflow = Airflow(settings["airflow_url"], settings["airflow_user"], secret["AIRFIELD_SLACK_AIRFLOW_PASSWORD"])
+    airflow_2 = settings.get("api") == "v1"
+    client_of_airflow = Airflow2 if airflow_2 else Airflow
+    airflow = client_of_airflow(settings["airflow_url"], settings["airflow_user"], secret["AIRFIELD_SLACK_AIRFLOW_PASSWORD"])
     app_token = secret.get("AIRFIELD_SLACK_APP_TOKEN", "")
     key = secret["AIRFIELD_SLACK_BUTTON_KEY"] if app_token else ""
     limits = Limits(settings["flood_alerts"], settings["flood_window"])
@@ -177,7 +179,7 @@ def main() -> None:
     retry = Retry(store, airflow, delivery, key, settings["users"])
     retry.recover()
     watch = Watch(store, airflow, broker, settings["default_channel"], settings["hosts"], socket.gethostname())
-    untold = Untold(store, airflow, settings["default_channel"], settings["base_url"])
+    untold = Untold(store, airflow, settings["default_channel"], settings["base_url"], page=log_url_2 if airflow_2 else log_url)
     receiver = Receiver(broker, store, settings["default_channel"])
 
     stop = threading.Event()

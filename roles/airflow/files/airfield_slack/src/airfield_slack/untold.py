@@ -38,6 +38,7 @@ class Untold:
     # Airflow's, for people.
     base_url: str
     clock: Callable[[], float] = time.time
+    page: Callable[[str, Try], str] | None = None
     next_look: float = field(default=0.0)
 
     def step(self) -> None:
@@ -76,7 +77,7 @@ class Untold:
             "try": what.number,
             "tries": found["max_tries"] + 1,
             "reason": REASON,
-            "log_url": log_url(self.base_url, what),
+            "log_url": (self.page or log_url)(self.base_url, what),
             "host": found["hostname"] or "",
             "time": datetime.fromisoformat(found["end_date"]).astimezone(UTC).timestamp(),
         }
@@ -88,3 +89,10 @@ def log_url(base_url: str, what: Try) -> str:
     dag, run, task = (quote(name, safe="") for name in (what.dag, what.run, what.task))
     index = f"/mapped/{what.map_index}" if what.map_index >= 0 else ""
     return f"{base_url.rstrip('/')}/dags/{dag}/runs/{run}/tasks/{task}{index}?try_number={what.number}"
+
+
+def log_url_2(base_url: str, what: Try) -> str:
+    """The same of Airflow 2, whose page shows the last try first."""
+    dag, run, task = (quote(name, safe="") for name in (what.dag, what.run, what.task))
+    index = f"&map_index={what.map_index}" if what.map_index >= 0 else ""
+    return f"{base_url.rstrip('/')}/dags/{dag}/grid?dag_run_id={run}&task_id={task}{index}&tab=logs"

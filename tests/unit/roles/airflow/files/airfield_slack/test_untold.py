@@ -162,3 +162,13 @@ def test_without_a_default_channel_nothing_is_looked_for(world: World) -> None:
     world.fail()
     world.later(300)
     assert world.untold.next_look == 0.0
+
+
+def test_log_of_airflow_2_has_another_page(world: World) -> None:
+    everything: Any = world
+    world.untold = Untold(world.store, everything, "#ops", "http://web1:8080/", lambda: world.now, untold.log_url_2)
+    world.fail(map_index=4)
+    world.later(300)
+    (alert,) = world.told()
+    assert alert["log_url"] == "http://web1:8080/dags/sales/grid?dag_run_id=r%2B1&task_id=load&map_index=4&tab=logs"
+    assert untold.log_url_2("http://web1:8080", Try("sales", "r", "load", -1, 1)).endswith("&task_id=load&tab=logs")
