@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,3 +208,151 @@ def test_sending_ends_with_the_time() -> None:
     executor = SlowExecutor(failures=10**9)
     airflow_canary.send(executor, time.monotonic() + 0.1)
     assert len(executor.queued_tasks) == 2
+
+
+# Airflow 2 -------------------------------------------------------------------------------------------------------------
+
+
+class Column:
+    """An attribute of a model in a query."""
+
+    def __eq__(self, other: object) -> Any:
+        return True
+
+    def in_(self, values: Any) -> bool:
+        return True
+
+    def desc(self) -> Column:
+        return self
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Airflow2:
+    """As much of Airflow 2 as the module uses."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, str] = {}
+        self.read: list[tuple[str, bool]] = []
+        self.synced: list[str] = []
+        self.runs: list[dict[str, Any]] = []
+        self.tasks: list[Any] = []
+        self.queued_tasks: dict[str, tuple[list[str], str]] = {}
+        self.sent: list[tuple[list[str], str]] = []
+
+    def read_bag(self, path: str, include_examples: bool) -> Any:
+        self.read.append((path, include_examples))
+        dag = SimpleNamespace(create_dagrun=self.create_dagrun)
+        return SimpleNamespace(
+            import_errors=self.errors,
+            dags={"airfield_canary": dag},
+            sync_to_db=self.sync,
+        )
+
+    def sync(self, processor_subdir: str) -> None:
+        self.synced.append(processor_subdir)
+
+    def create_dagrun(self, **arguments: Any) -> Any:
+        self.runs.append(arguments)
+        task = SimpleNamespace(run_id=arguments["run_id"], pool="default_pool")
+        task.command_as_list = lambda **options: ["airflow", "tasks", "run", task.run_id, options]
+        self.tasks.append(task)
+        return SimpleNamespace(get_task_instances=lambda session: [task])
+
+    def queue_command(self, task: Any, command: list[str], queue: str) -> None:
+        self.queued_tasks[task.run_id] = (command, queue)
+
+    def trigger_tasks(self, slots: int) -> None:
+        self.sent += self.queued_tasks.values()
+        self.queued_tasks = {}
+
+    def __enter__(self) -> Any:
+        return SimpleNamespace(scalars=lambda rows: SimpleNamespace(first=lambda: 7) if rows == "jobs" else self.tasks)
+
+    def __exit__(self, *dummy: object) -> None:
+        pass
+
+
+@pytest.fixture
+def airflow_2(monkeypatch: pytest.MonkeyPatch) -> Airflow2:
+    fake = Airflow2()
+    job = SimpleNamespace(id=Column(), job_type=Column(), state=Column(), latest_heartbeat=Column())
+    instance = SimpleNamespace(dag_id=Column(), run_id=Column())
+
+    def select(what: Any) -> Any:
+        rows = "jobs" if what is job.id else "tasks"
+        query: Any = SimpleNamespace(where=lambda *conditions: query, order_by=lambda column: rows)
+        return query
+
+    modules: dict[str, dict[str, Any]] = {
+        "airflow": {},
+        "airflow.executors": {},
+        "airflow.executors.executor_loader": {"ExecutorLoader": SimpleNamespace(get_default_executor=lambda: fake)},
+        "airflow.jobs": {},
+        "airflow.jobs.job": {"Job": job},
+        "airflow.models": {},
+        "airflow.models.dagbag": {"DagBag": fake.read_bag},
+        "airflow.models.taskinstance": {"TaskInstance": instance},
+        "airflow.utils": {"timezone": SimpleNamespace(utcnow=lambda: datetime(2026, 1, 1, tzinfo=UTC))},
+        "airflow.utils.session": {"create_session": lambda: fake},
+        "airflow.utils.state": {
+            "DagRunState": SimpleNamespace(RUNNING="running"),
+            "TaskInstanceState": SimpleNamespace(QUEUED="queued"),
+        },
+        "airflow.utils.types": {"DagRunType": SimpleNamespace(MANUAL="manual")},
+        "sqlalchemy": {"select": select},
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    return fake
+
+
+def test_runs_of_airflow_2_come_from_the_dag_s_file(airflow_2: Airflow2) -> None:
+    airflow_canary.create_runs_2({"one": "canary.worker1", "two": "canary.worker2"}, 0.0)
+    assert airflow_2.read == [("/opt/airflow/airfield/airfield_canary.py", False)]
+    assert airflow_2.synced == ["/opt/airflow/airfield"]
+    assert [(run["run_id"], run["state"]) for run in airflow_2.runs] == [("one", "running"), ("two", "running")]
+    # Unique in Airflow 2.
+    assert len({run["execution_date"] for run in airflow_2.runs}) == 2
+    assert [(task.queue, task.state, task.try_number, task.queued_by_job_id) for task in airflow_2.tasks] == [
+        ("canary.worker1", "queued", 1, 7),
+        ("canary.worker2", "queued", 1, 7),
+    ]
+
+
+def test_file_that_airflow_2_cannot_read_is_told(airflow_2: Airflow2) -> None:
+    airflow_2.errors["airfield_canary.py"] = "no module"
+    with pytest.raises(RuntimeError, match="no module"):
+        airflow_canary.create_runs_2({"one": "canary.worker1"}, 0.0)
+
+
+def test_tasks_of_airflow_2_wait_for_no_slot(airflow_2: Airflow2) -> None:
+    airflow_canary.create_runs_2({"one": "canary.worker1"}, 0.0)
+    airflow_canary.queue_tasks_2(["one"], time.monotonic() + 5)
+    options = {"local": True, "ignore_all_deps": True, "pool": "default_pool"}
+    assert airflow_2.sent == [(["airflow", "tasks", "run", "one", options], "canary.worker1")]
+
+
+@pytest.mark.parametrize(("version", "section"), [("3.3.2", "api"), ("2.11.2", "webserver")])
+def test_version_decides_who_makes_the_runs(monkeypatch: pytest.MonkeyPatch, version: str, section: str) -> None:
+    calls: list[str] = []
+    asked: list[str] = []
+
+    def get(section: str, option: str, **fallback: str) -> str:
+        asked.append(f"{section}.{option}")
+        return "key"
+
+    airflow, configuration = ModuleType("airflow"), ModuleType("airflow.configuration")
+    vars(airflow)["__version__"] = version
+    vars(configuration)["conf"] = SimpleNamespace(get=get)
+    monkeypatch.setitem(sys.modules, "airflow", airflow)
+    monkeypatch.setitem(sys.modules, "airflow.configuration", configuration)
+    for name in ("create_runs", "create_runs_2", "queue_tasks", "queue_tasks_2"):
+        monkeypatch.setattr(airflow_canary, name, lambda *arguments, name=name: calls.append(name))
+    monkeypatch.setattr(airflow_canary, "watch_runs", lambda *arguments: {"worker1": answer(None)})
+    airflow_canary.run_canaries(WORKERS, 60)
+    suffix = "_2" if version.startswith("2.") else ""
+    assert calls == [f"create_runs{suffix}", f"queue_tasks{suffix}"]
+    assert asked == [f"{section}.secret_key"]

@@ -199,3 +199,49 @@ def test_first_administrator_is_as_the_inventory_has_it(password: str | None, th
     users: dict[str, Any] = {"admin": {"email": "x@y", "password": password}}
     airflow_objects.complete_administrator(users, ADMINISTRATOR)
     assert users == {"admin": {"email": "x@y", "password": then}}
+
+
+# Airflow 2 -------------------------------------------------------------------------------------------------------------
+
+
+def provide(monkeypatch: pytest.MonkeyPatch, modules: dict[str, dict[str, Any]]) -> None:
+    for name, content in modules.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_dag_is_read_from_where_each_series_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = SimpleNamespace(get_latest_version_of_dag=lambda name, session: f"{name} of 3")
+    provide(monkeypatch, {"airflow": {}, "airflow.models": {}, "airflow.models.dagbag": {"DBDagBag": lambda: bag}})
+    assert airflow_objects.read_dag("sales", None) == "sales of 3"
+    rows = {"sales": SimpleNamespace(dag="sales of 2")}
+    model = SimpleNamespace(get=lambda name, session: rows.get(name))
+    provide(monkeypatch, {"airflow.models.dagbag": {}, "airflow.models.serialized_dag": {"SerializedDagModel": model}})
+    assert airflow_objects.read_dag("sales", None) == "sales of 2"
+    assert airflow_objects.read_dag("other", None) is None
+
+
+@pytest.mark.parametrize("section", ["fab", "webserver"])
+def test_passwords_are_hashed_as_each_series_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, section: str) -> None:
+    file = tmp_path / "webserver_config.py"
+    read = []
+
+    class Config(dict[str, str]):
+        def __init__(self, root: str) -> None:
+            super().__init__()
+
+        def from_pyfile(self, path: str, silent: bool) -> None:
+            read.append(path)
+            self["FAB_PASSWORD_HASH_METHOD"] = "pbkdf2"
+
+    def generate_password_hash(password: str, method: str) -> str:
+        return f"{method} of {password}"
+
+    provide(monkeypatch, {"flask": {"Config": Config}, "werkzeug": {}})
+    provide(monkeypatch, {"werkzeug.security": {"generate_password_hash": generate_password_hash}})
+    options = {(section, "config_file"): str(file)}
+    users = make_users(set(), {})
+    users.conf = SimpleNamespace(get=lambda section, option, fallback=None: options.get((section, option), fallback))
+    assert users.hash_password("hunter2") == "pbkdf2 of hunter2"
+    assert read == [str(file)]
