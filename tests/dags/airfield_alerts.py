@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airfield_slack import SlackAlert
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 
 alert = SlackAlert("#data-alerts")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airflow.providers.common.compat.sdk import DAG, BaseHook, BaseOperator, Variable
 from airflow.providers.standard.triggers.file import FileTrigger
-from airflow.sdk import DAG, BaseHook, BaseOperator, Variable
 from airflow.triggers.base import StartTriggerArgs
 
 FILE = "/var/lib/airflow/airfield_deferred"

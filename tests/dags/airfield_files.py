@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, task
 
 with DAG(dag_id="airfield_files", schedule=None):
     for worker in ("worker1", "worker2"):

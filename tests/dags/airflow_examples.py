@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from airflow.example_dags import example_task_group, example_time_delta_sensor_async, example_xcom
-from airflow.providers.standard.example_dags import example_bash_operator
+
+try:
+    from airflow.example_dags import example_bash_operator
+except ImportError:  # Airflow 3
+    from airflow.providers.standard.example_dags import example_bash_operator
 
 bash_operator = example_bash_operator.dag
 task_group = example_task_group.dag

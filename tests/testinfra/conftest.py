@@ -31,7 +31,7 @@ def connect() -> topology.Connect:
 @pytest.fixture(scope="session")
 def api() -> topology.Api:
     """Airflow's API."""
-    return topology.Api()
+    return topology.connect_api()
 
 
 @pytest.fixture(scope="session")

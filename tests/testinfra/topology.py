@@ -11,9 +11,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import requests
+import series
 import yaml
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
@@ -106,6 +107,17 @@ def variable(name: str, default: Any = None) -> Any:
     return variables().get(name, default)
 
 
+def version() -> str:
+    """The version of Airflow that the cluster has."""
+    result: str = variable("airflow_version", "3.3.2")
+    return result
+
+
+def this_series() -> series.Series:
+    """What that means for the cluster."""
+    return series.of(version())
+
+
 def address(host: str) -> str:
     """The address of a host."""
     result: str = inventory()["_meta"]["hostvars"][host]["ansible_host"]
@@ -175,34 +187,45 @@ def wait_for(what: str, check: Callable[[], T | None], timeout: float = 120, pau
 class Api:
     """Airflow's REST API, as the first administrator uses it over the network."""
 
+    # Of a new run, beside its conf.
+    new_run: ClassVar[dict[str, Any]] = {"logical_date": None}
+
     def __init__(self) -> None:
         self.url = f"http://{address(members('airflow_webserver')[0])}:8080"
+        self.root = this_series().api
         self.session = requests.Session()
-        login = {
-            "username": variable("airflow_admin_username", "admin"),
-            "password": variables()["airflow_admin_password"],
-        }
-        answer = self.session.post(f"{self.url}/auth/token", json=login, timeout=30)
-        assert answer.status_code == 201, answer.text
-        self.session.headers["Authorization"] = "Bearer " + answer.json()["access_token"]
+        status = self.log_in(variable("airflow_admin_username", "admin"), variables()["airflow_admin_password"])
+        assert status == 201, status
+
+    def log_in(self, username: str, password: str) -> int:
+        """Let the session be that of a user; returns the status, 201 or 401."""
+        login = {"username": username, "password": password}
+        answer = requests.post(f"{self.url}/auth/token", json=login, timeout=30)
+        if answer.status_code == 201:
+            self.session.headers["Authorization"] = "Bearer " + answer.json()["access_token"]
+        return answer.status_code
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """The decoded answer to a request below /api/v2; any but a 2xx fails the test."""
-        answer = self.session.request(method, f"{self.url}/api/v2{path}", timeout=60, **arguments)
+        """The decoded answer to a request below the API's root; any but a 2xx fails the test."""
+        answer = self.session.request(method, f"{self.url}{self.root}{path}", timeout=60, **arguments)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
 
     def knows(self, dag: str) -> bool:
         """Whether the DAG processor has brought this DAG in."""
-        answer = self.session.get(f"{self.url}/api/v2/dags/{dag}", timeout=60)
+        answer = self.session.get(f"{self.url}{self.root}/dags/{dag}", timeout=60)
         # One that was taken away stays in the database.
-        return answer.ok and not answer.json()["is_stale"]
+        return answer.ok and self.is_alive(answer.json())
+
+    @staticmethod
+    def is_alive(dag: dict[str, Any]) -> bool:
+        return not dag["is_stale"]
 
     def trigger(self, dag: str, **conf: Any) -> str:
         """Start a run of a DAG; returns the run's id."""
         wait_for(f"DAG {dag} in the API", lambda: self.knows(dag))
         self.call("PATCH", f"/dags/{dag}", json={"is_paused": False})
-        run = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        run = self.call("POST", f"/dags/{dag}/dagRuns", json={**self.new_run, "conf": conf})
         return str(run["dag_run_id"])
 
     def state(self, dag: str, run: str) -> str:
@@ -229,4 +252,35 @@ class Api:
         """The text of the log of a task's last try, with its sources."""
         path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
         answer = self.call("GET", path, params={"map_index": task["map_index"], "full_content": True})
-        return "\n".join(str(row.get("event", row)) if isinstance(row, dict) else str(row) for row in answer["content"])
+        return self.text(answer["content"])
+
+    @staticmethod
+    def text(content: Any) -> str:
+        return "\n".join(str(row.get("event", row)) if isinstance(row, dict) else str(row) for row in content)
+
+
+class Api2(Api):
+    """That of Airflow 2."""
+
+    new_run: ClassVar[dict[str, Any]] = {}
+
+    def log_in(self, username: str, password: str) -> int:
+        answer = requests.get(f"{self.url}{self.root}/dags", auth=(username, password), timeout=30)
+        if answer.ok:
+            self.session.auth = (username, password)
+            # Else it is told of in XML.
+            self.session.headers["Accept"] = "application/json"
+        return 201 if answer.ok else answer.status_code
+
+    @staticmethod
+    def is_alive(dag: dict[str, Any]) -> bool:
+        return bool(dag["is_active"])
+
+    @staticmethod
+    def text(content: Any) -> str:
+        return str(content)
+
+
+def connect_api() -> Api:
+    """The API of the cluster."""
+    return Api2() if version().startswith("2.") else Api()

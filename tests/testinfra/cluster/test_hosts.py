@@ -100,12 +100,12 @@ def test_nothing_is_left_where_it_does_not_belong(host: Host) -> None:
 def test_configuration_says_what_the_inventory_says(host: Host) -> None:
     parser = configparser.ConfigParser()
     parser.read_string(host.file(CONFIGURATION).content_string)
-    web = topology.members("airflow_webserver")[0]
+    web, series = topology.members("airflow_webserver")[0], topology.this_series()
+    section, option = series.refresh
     expected = {
         ("core", "executor"): "CeleryExecutor",
         ("core", "default_timezone"): topology.variable("airflow_timezone"),
         ("core", "load_examples"): "False",
-        ("core", "execution_api_server_url"): f"http://{web}:8080/execution/",
         ("core", "parallelism"): "32",
         ("celery", "worker_umask"): topology.variable("airflow_umask", "0002"),
         ("celery", "worker_concurrency"): str(topology.variable("airflow_worker_concurrency")),
@@ -113,11 +113,8 @@ def test_configuration_says_what_the_inventory_says(host: Host) -> None:
         ("logging", "remote_logging"): "True",
         ("logging", "remote_log_conn_id"): "airflow_logs",
         ("logging", "delete_local_logs"): "False",
-        ("workers", "max_failed_heartbeats"): "20",
-        ("workers", "execution_api_retries"): "12",
-        ("dag_processor", "refresh_interval"): str(
-            topology.variable("airflow_config", {}).get("dag_processor", {}).get("refresh_interval", 30)
-        ),
+        series.refresh: str(topology.variable("airflow_config", {}).get(section, {}).get(option, 30)),
+        **{key: value.format(web=web) for key, value in series.options.items()},
     }
     assert {key: parser.get(*key) for key in expected} == expected
     prefix = topology.variable("airflow_logs", {}).get("prefix", "")

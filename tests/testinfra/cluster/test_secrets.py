@@ -1,6 +1,7 @@
 """Each process holds the secrets that it needs and no other, and no secret is anywhere else.
 
-The matrix is Airflow's own security model: on 3.x a worker has neither the metadata database nor the key that signs tokens.
+The matrix is Airflow's own security model: on 3.x a worker has neither the metadata database nor the key that signs tokens; on
+2.x its tasks use the database themselves (tests/testinfra/series.py).
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ from testinfra.host import Host
 
 testinfra_hosts = topology.backends("all")
 
+SERIES = topology.this_series()
 VARIABLES = {
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": {"api-server", "scheduler", "dag-processor", "triggerer", "cli"},
-    "AIRFLOW__CORE__FERNET_KEY": {"api-server", "scheduler", "dag-processor", "triggerer", "cli"},
-    "AIRFLOW__API_AUTH__JWT_SECRET": {"api-server", "scheduler", "cli"},
-    "AIRFLOW__API__SECRET_KEY": {"api-server", "triggerer", "worker", "cli"},
-    "AIRFLOW__CELERY__BROKER_URL": {"scheduler", "worker", "cli"},
+    **SERIES.secrets,
+    "AIRFLOW__CELERY__BROKER_URL": {"scheduler", "worker", "flower", "cli"},
     "AIRFLOW__CELERY__RESULT_BACKEND": {"scheduler", "worker", "cli"},
-    "AIRFLOW_CONN_AIRFLOW_LOGS": {"api-server", "triggerer", "worker", "logs", "log-retention"},
-    "AIRFLOW__SENTRY__SENTRY_DSN": {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "cli"},
+    "AIRFLOW_CONN_AIRFLOW_LOGS": {SERIES.web, "triggerer", "worker", "logs", "log-retention"},
+    "AIRFLOW__SENTRY__SENTRY_DSN": {SERIES.web, "scheduler", "dag-processor", "triggerer", "worker", "flower", "cli"},
+    "FLOWER_BASIC_AUTH": {"flower"},
     "AIRFIELD_SLACK_BROKER_URL": {"alerts", "slack"},
     "AIRFIELD_SLACK_AIRFLOW_PASSWORD": {"slack"},
     "AIRFIELD_SLACK_APP_TOKEN": {"slack"},
@@ -100,14 +100,14 @@ def configured() -> dict[str, object]:
     return result
 
 
-def test_a_worker_cannot_get_at_the_metadata(host: Host) -> None:
+def test_a_worker_has_of_the_metadata_what_its_series_needs(host: Host) -> None:
     if host.check_output("hostname") not in topology.members("airflow_worker"):
         return
     pids = host.check_output("cat /sys/fs/cgroup/systemd/$(systemctl show -P ControlGroup airflow-worker)/cgroup.procs").split()
     assert len(pids) > 1
     for pid in pids:
         environment = host.run(f"tr '\\0' '\\n' < /proc/{pid}/environ").stdout
-        assert not {"airflow_database_password", "airflow_jwt_secret", "airflow_fernet_key"} & set(hits(environment))
+        assert not SERIES.not_for_workers & set(hits(environment))
     assert topology.python(host, CONNECT, "airflow_results").rc == 0
     assert REFUSED in topology.python(host, CONNECT, "airflow").stderr
 

@@ -65,7 +65,7 @@ def test_database_lets_in_only_whom_it_knows(connect: topology.Connect) -> None:
     rules = topology.ask_database(
         connect, "select type, database[1], user_name[1], address from pg_hba_file_rules where type <> 'local'"
     )
-    control = [topology.address(name) for name in topology.members("airflow_scheduler", "airflow_webserver")]
+    control = [topology.address(name) for name in topology.members(*topology.this_series().database_clients)]
     workers = [topology.address(name) for name in topology.members("airflow_scheduler", "airflow_worker")]
     assert sorted(rules.splitlines()) == sorted(
         [f"hostssl|airflow|airflow|{address}" for address in control]

@@ -130,12 +130,13 @@ def test_running_task_survives_45_seconds_without_web_server(
 ) -> None:
     """With Airflow's defaults the task is killed after 37 s."""
     run, task, release = running
+    series = topology.this_series()
     web = connect(topology.members("airflow_webserver")[0])
-    web.check_output("systemctl stop airflow-api-server")
+    web.check_output(f"systemctl stop airflow-{series.web}")
     stopped = float(web.check_output("date +%s"))
     topology.wait_for("45 s to pass", lambda: float(web.check_output("date +%s")) - stopped >= 45)
-    web.check_output("systemctl start airflow-api-server")
-    topology.wait_for("the API", lambda: web.run("curl -sf http://127.0.0.1:8080/api/v2/version").rc == 0)
+    web.check_output(f"systemctl start airflow-{series.web}")
+    topology.wait_for("the API", lambda: web.run(f"curl -sf http://127.0.0.1:8080{series.api}/version").rc == 0)
     release()
     (task,) = api.finish("airfield_wait", run)
     assert task["try_number"] == 1

@@ -9,11 +9,12 @@ from testinfra.host import Host
 testinfra_hosts = topology.backends("airflow")
 
 PLACES = {
-    "airflow-api-server": "airflow_webserver",
+    f"airflow-{topology.this_series().web}": "airflow_webserver",
     "airflow-scheduler": "airflow_scheduler",
     "airflow-dag-processor": "airflow_scheduler",
     "airflow-triggerer": "airflow_scheduler",
     "airflow-worker": "airflow_worker",
+    "airflow-flower": "airflow_flower",
 }
 # systemd-analyze security: the most exposure that a unit may have (its score; reference: 9.2 for upstream's worker unit).
 SCORES = {"airflow-worker": 2.0, "airflow-dag-processor": 1.6, "airflow-triggerer": 1.6, "airflow-slack": 1.6}

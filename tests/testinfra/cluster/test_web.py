@@ -37,11 +37,12 @@ def test_dag_page_opens_after_login(browser: webdriver.Chrome, api: topology.Api
     browser.get(f"{URL}/dags/example_xcom")
     wait = WebDriverWait(browser, 60)
     wait.until(lambda driver: driver.find_element(By.NAME, "username"))
-    assert "/auth/login" in browser.current_url
+    login_page = topology.this_series().login_page
+    assert login_page in browser.current_url
     browser.find_element(By.NAME, "username").send_keys(topology.variable("airflow_admin_username", "admin"))
     browser.find_element(By.NAME, "password").send_keys(topology.variables()["airflow_admin_password"])
     browser.find_element(By.CSS_SELECTOR, "input[type=submit], button[type=submit]").click()
-    wait.until(lambda driver: "/auth/login" not in driver.current_url)
+    wait.until(lambda driver: login_page not in driver.current_url)
     browser.get(f"{URL}/dags/example_xcom")
     wait.until(lambda driver: "example_xcom" in driver.find_element(By.TAG_NAME, "body").text)
     wait.until(lambda driver: "bash_push" in driver.find_element(By.TAG_NAME, "body").text)
