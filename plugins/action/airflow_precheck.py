@@ -86,8 +86,7 @@ class ActionModule(ActionBase):
         state = facts.get("database", {}).get("mysql")
         problems += precheck.unfit_mysql([*facts["mysql_servers"], *([state] if state else [])])
         result.update(changed=False, problems=problems)
-        # One host says it for all.
-        if given["end_of_life"] and host == given["reference"]:
+        if given["end_of_life"]:
             result["warnings"] = [precheck.end_of_life(given["version"], given["end_of_life"])]
         return result
 

@@ -28,7 +28,7 @@ options:
     type: str
     required: true
   end_of_life:
-    description: Month since which O(version) is mended no more; empty where it is. Where it is not, O(reference) warns of it.
+    description: Month since which O(version) is mended no more, to be warned of; empty for no warning.
     type: str
     default: ""
   versions:

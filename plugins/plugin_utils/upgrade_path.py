@@ -25,7 +25,7 @@ def upgrade_path(old: str, new: str) -> list[str] | None:
     before, after = numbers(old), numbers(new)
     if before == after:
         return []
-    if before > after or (before[0], after[0]) not in ((2, 2), (2, 3), (3, 3)):
+    if not before or not after or before > after or (before[0], after[0]) not in ((2, 2), (2, 3), (3, 3)):
         return None
     if before[0] < after[0] and before[:2] < LAST_OF_2:
         return [BRIDGE, new]

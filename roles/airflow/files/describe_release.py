@@ -29,6 +29,8 @@ MIGRATIONS = {
     "alembic_version": "airflow/migrations",
     "alembic_version_fab": "airflow/providers/fab/migrations",
 }
+# What migrates the tables of others than Airflow. Airflow 2 lacks it: it makes FAB's tables itself and applies nothing to them.
+MANAGER = "airflow/utils/db_manager.py"
 
 
 def option_type(option: dict[str, Any]) -> str:
@@ -93,7 +95,7 @@ def read_heads(site_packages: Path) -> dict[str, str]:
 
     heads = {}
     for table, folder in MIGRATIONS.items():
-        if (site_packages / folder).is_dir():
+        if (site_packages / folder).is_dir() and (table == "alembic_version" or (site_packages / MANAGER).exists()):
             (heads[table],) = ScriptDirectory(str(site_packages / folder)).get_heads()
     return heads
 

@@ -25,6 +25,7 @@ from ansible_collections.airfield.metal.plugins.plugin_utils import upgrade_path
         ("3.0.0", "2.11.2", None),
         ("1.10.15", "2.11.2", None),
         ("3.3.2", "4.0.0", None),
+        ("3.3.2", "latest", None),
     ],
 )
 def test_versions_lead_upwards_and_out_of_2_by_its_last_series(old: str, new: str, path: list[str] | None) -> None:

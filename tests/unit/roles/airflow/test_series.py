@@ -219,6 +219,7 @@ def test_both_series_have_the_same_places(version: str, web: str) -> None:
         ("2.11.2", {"airflow_dag_bundles": [{"name": "x"}]}, ["variable airflow_dag_bundles", "Remedy, leave it empty"]),
         ("2.11.2", {"__airflow_fernet_rotation": True}, ["workers of Airflow 2.11.2 have the Fernet key", "Remedy, upgrade"]),
         ("3.3.2", {"airflow_flower_password": "a,b"}, ["variables airflow_flower_username and", "Remedy, choose others"]),
+        ("3.3.2", {"airflow_flower_password": "ä"}, ["variables airflow_flower_username and", "Remedy, choose others"]),
         ("3.3.2", {"airflow_flower_username": "a:b"}, ["variables airflow_flower_username and", "Remedy, choose others"]),
         (
             "3.3.2",

@@ -151,7 +151,14 @@ def test_newest_revision_of_each_chain_that_is_installed_is_read(
     script = SimpleNamespace(ScriptDirectory=lambda path: SimpleNamespace(get_heads=lambda: [f"head of {path}"]))
     fake_module(monkeypatch, "alembic", __path__=[])
     fake_module(monkeypatch, "alembic.script", **vars(script))
-    assert describe.read_heads(tmp_path) == {"alembic_version": f"head of {tmp_path}/airflow/migrations"}
+    own = {"alembic_version": f"head of {tmp_path}/airflow/migrations"}
+    assert describe.read_heads(tmp_path) == own
+    (tmp_path / "airflow/providers/fab/migrations").mkdir(parents=True)
+    assert describe.read_heads(tmp_path) == own
+    # Airflow 3.
+    write(tmp_path / "airflow/utils/db_manager.py", "")
+    fab = {"alembic_version_fab": f"head of {tmp_path}/airflow/providers/fab/migrations"}
+    assert describe.read_heads(tmp_path) == {**own, **fab}
 
 
 @pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.stem)
@@ -175,7 +182,8 @@ def test_shipped_catalogue_has_what_the_roles_rely_on(path: Path) -> None:
     assert types == {"bool", "float", "int", "str"}
     assert options["core"]["fernet_key"]["sensitive"]
     assert options["database"]["sql_alchemy_conn"]["sensitive"]
-    assert set(catalogue["heads"]) == {"alembic_version", "alembic_version_fab"}
+    fab = set() if path.name.startswith("airflow-2.") else {"alembic_version_fab"}
+    assert set(catalogue["heads"]) == {"alembic_version"} | fab
 
 
 @pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.stem)
