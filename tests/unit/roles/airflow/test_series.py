@@ -164,6 +164,9 @@ def test_only_workers_of_airflow_2_have_the_database() -> None:
 @pytest.mark.parametrize(("version", "variables"), [("3.3.2", 1), ("2.11.2", 0)])
 def test_worker_without_a_database_is_told_so(version: str, variables: int) -> None:
     worker = Rendered(version, host="worker1", role="airflow_worker")
+    path = "/opt/airflow/current/lib/python3.11/site-packages/airflow/config_templates/default_webserver_config.py"
+    line = f'"AIRFLOW__WEBSERVER__CONFIG_FILE={path}"'
+    assert (line in worker.of("worker", "__airflow_worker_environment")) == (version == "2.11.2")
     assert (
         len([line for line in worker.of("worker", "__airflow_worker_environment") if "SQL_ALCHEMY_CONN" in line]) == variables
     )
