@@ -267,3 +267,22 @@ def test_database_tells_whose_schema_it_has(revision: str, version: str) -> None
 
 def test_end_of_life_is_that_of_airflow_2() -> None:
     assert [Rendered(version)["__airflow_this_series"]["end_of_life"] for version in VERSIONS] == ["", "April 2026"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "gone"),
+    [
+        ("", "3.3.2", []),
+        ("3.3.2-x", "3.3.2", []),
+        ("2.11.2-x", "3.3.2", []),
+        ("2.11.2-x", "2.11.2", []),
+        ("3.3.2-x", "2.11.2", ["/opt/airflow/plugins/airfield_bundle.py", "/opt/airflow/plugins/airfield_full_disk.py"]),
+    ],
+)
+def test_a_way_back_leaves_no_modules_that_cannot_be_imported(before: str, now: str, gone: list[str]) -> None:
+    rendered = Rendered(now, __airflow_host={"current": before, "python": "3.11"})
+    assert rendered["__airflow_leftover_files"] == gone
+
+
+def test_versions_with_a_lock_are_known() -> None:
+    assert sorted(Rendered("3.1.0")["__airflow_versions"]) == sorted(VERSIONS)
