@@ -157,6 +157,8 @@ from ansible_collections.airfield.metal.plugins.module_utils.service_account imp
 # What an import says that asked for something which is only in the database.
 NEEDS_DATABASE = re.compile(
     r"VARIABLE_NOT_FOUND|CONNECTION_NOT_FOUND|AirflowNotFoundException|no such table: |SUPERVISOR_COMMS"
+    # Airflow 2.
+    r"|KeyError: .Variable .+ does not exist"
 )
 # Long enough for every run that may still upload one.
 ARCHIVE_DAYS = 30
@@ -475,10 +477,11 @@ def import_errors(path: str) -> dict[str, str]:
     except ImportError:  # Airflow 2, which has no bundles
         import sys
 
+        from airflow import settings
         from airflow.models.dagbag import DagBag
 
-        # What is beside a file, as from [core] dags_folder.
-        sys.path.append(path)
+        # What is beside a file comes from this revision, and not from the one that is current.
+        sys.path[:] = [place for place in sys.path if place != settings.DAGS_FOLDER] + [path]
         bag = DagBag(dag_folder=path, include_examples=False)
     else:
         bag = BundleDagBag(dag_folder=path, bundle_path=Path(path), bundle_name="dags-folder")

@@ -319,6 +319,7 @@ def test_each_file_that_fails_is_named_and_asked_again(host: Host) -> None:
         "airflow.sdk.exceptions.AirflowRuntimeError: VARIABLE_NOT_FOUND: {'message': 'Variable x not found'}",
         "airflow.exceptions.AirflowNotFoundException: The conn_id `x` isn't defined",
         "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: variable",
+        "KeyError: 'Variable x does not exist'",
     ],
 )
 def test_file_that_needs_the_database_is_not_refused(host: Host, error: str) -> None:
@@ -370,8 +371,9 @@ def test_reader_of_airflow_2_knows_no_bundles(monkeypatch: pytest.MonkeyPatch) -
     vars(module)["DagBag"] = read
     for name in ("airflow", "airflow.models"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    vars(sys.modules["airflow"])["settings"] = SimpleNamespace(DAGS_FOLDER="/opt/airflow/dags/current")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(sys, "path", ["somewhere"])
+    monkeypatch.setattr(sys, "path", ["somewhere", "/opt/airflow/dags/current"])
     assert airflow_dags.import_errors("/opt/airflow/dags/one") == {"a.py": "SyntaxError"}
     assert calls == [{"dag_folder": "/opt/airflow/dags/one", "include_examples": False}]
     assert sys.path == ["somewhere", "/opt/airflow/dags/one"]
