@@ -36,7 +36,8 @@ class Task:
 def tasks(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The DAG's tasks as plain functions."""
     monkeypatch.setitem(sys.modules, "airflow", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "airflow.sdk", SimpleNamespace(DAG=lambda **options: nullcontext(), task=Task))
+    sdk = SimpleNamespace(DAG=lambda **options: nullcontext(), task=Task)
+    monkeypatch.setitem(sys.modules, "airflow.providers.common.compat.sdk", sdk)
     names = runpy.run_path(str(DAG))
     return SimpleNamespace(plan=names["plan"].function, work=names["work"].function)
 
