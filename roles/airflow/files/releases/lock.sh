@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Pins the packages of every release that has a .in file here, and describes the release (../describe_release.py). Pins those
-# of the releases that only unit tests have, too.
+# Pins the packages of every release that has a .in file here, and describes the release (../describe_release.py).
 # No package published after the file's "# cut-off: DATE" counts, so that a lock can be made anew and come out equal.
 set -euo pipefail
 cd "$(dirname "$0")/../../../.."
@@ -8,12 +7,11 @@ releases=roles/airflow/files/releases
 export UV_SYSTEM_CERTS=1
 python=3.11 # Debian 12's
 
-for input in tests/unit/roles/airflow/files/airfield_slack/real_airflow/airflow-*.in "$releases"/airflow-*.in; do
+for input in "$releases"/airflow-*.in; do
   release=${input%.in}
   lock=$release-python$python.lock
   uv pip compile --quiet --python-version "$python" --generate-hashes --custom-compile-command "make lock" \
     --exclude-newer "$(sed -n 's/^# cut-off: //p' "$input")" --output-file "$lock" "$input"
-  [[ $input == "$releases"/* ]] || continue
   venv=$(mktemp -d)
   trap 'rm -rf "$venv"' EXIT
   uv venv --quiet --clear --python "$python" "$venv"

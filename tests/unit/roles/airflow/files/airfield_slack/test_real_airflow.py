@@ -34,12 +34,9 @@ Alert = dict[str, Any]
 
 @dataclass(frozen=True)
 class Version:
-    """What is not the same in both, beside the lock."""
+    """What is not the same in both, beside the release's lock."""
 
     name: str
-    lock: Path
-    # Packages of the lock that are built from C sources, for which this machine may lack a compiler.
-    without: tuple[str, ...]
     log_url: str
     mapped: str
     run_url: str
@@ -60,8 +57,6 @@ def zombie(alert: Alert) -> str:
 
 AIRFLOW_3 = Version(
     name="3.3.2",
-    lock=FILES / "releases/airflow-3.3.2-python3.11.lock",
-    without=("mysqlclient", "python-ldap"),
     log_url="/dags/{dag}/runs/{run}/tasks/{task}{mapped}?try_number={number}",
     mapped="/mapped/{index}",
     run_url="/dags/{dag}/runs/{run}",
@@ -72,8 +67,6 @@ AIRFLOW_3 = Version(
 )
 AIRFLOW_2 = Version(
     name="2.11.2",
-    lock=HERE / "airflow-2.11.2-python3.11.lock",
-    without=(),
     # Its pages have no address for a try: the log of the last one is shown, and the others are a click away.
     log_url="/dags/{dag}/grid?dag_run_id={run}&task_id={task}{mapped}&base_date=2026-11-25T19%3A00%3A00.000000%2B0000&tab=logs",
     mapped="&map_index={index}",
@@ -103,12 +96,14 @@ def build(version: Version, scratch: Path) -> Path:
     venv = ROOT / f".cache/airflow-{version.name}"
     # Written last: an environment without it is half built.
     complete = venv / ".complete"
-    key = hashlib.sha256(version.lock.read_bytes()).hexdigest()
+    release = FILES / f"releases/airflow-{version.name}-python3.11.lock"
+    key = hashlib.sha256(release.read_bytes()).hexdigest()
     if not complete.exists() or complete.read_text() != key:
         uv("venv", "--quiet", "--clear", "--python", "3.11", venv)
-        left_out = [word for package in version.without for word in ("--no-emit-package", package)]
+        # These two are built from C sources, for which a machine may lack a compiler.
+        left_out = ("--no-emit-package", "mysqlclient", "--no-emit-package", "python-ldap")
         lock = scratch / "lock"
-        uv("pip", "compile", "--quiet", "--no-deps", "--generate-hashes", *left_out, "--output-file", lock, version.lock)
+        uv("pip", "compile", "--quiet", "--no-deps", "--generate-hashes", *left_out, "--output-file", lock, release)
         uv("pip", "sync", "--quiet", "--require-hashes", "--python", venv / "bin/python", lock)
         complete.write_text(key)
     return venv / "bin/python"
