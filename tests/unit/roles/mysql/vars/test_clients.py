@@ -55,6 +55,11 @@ def test_each_owner_comes_from_its_clients_alone(ask: Callable[..., Any]) -> Non
     assert list(scheduler["privileges"]) == ["airflow.*", "airflow_airfield_restored.*", "airflow_airfield_replaced.*"]
 
 
+def test_workers_of_airflow_2_come_to_the_metadata_too(ask: Callable[..., Any]) -> None:
+    accounts = ask("__mysql_accounts", __airflow_workers_have_database=True)
+    assert {f"airflow@10.0.0.{host}" for host in ("s1", "w1", "w2")} < set(names(accounts))
+
+
 def test_no_backup_no_scratch_database(ask: Callable[..., Any]) -> None:
     assert "airflow_restore_test@10.0.0.s1" not in names(ask("__mysql_accounts", airflow_backup_enabled=False))
 
