@@ -22,6 +22,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             file.write(f"FAILED {report.nodeid}, {report.when} after {report.duration:.0f} s: {message}\n")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about hosts that this cluster has none of."""
+
+    def is_for_others(item: pytest.Item) -> bool:
+        return any(not topology.members(mark.args[0]) for mark in item.iter_markers("where"))
+
+    config.hook.pytest_deselected(items=[item for item in items if is_for_others(item)])
+    items[:] = [item for item in items if not is_for_others(item)]
+
+
 @pytest.fixture(scope="session")
 def connect() -> topology.Connect:
     """A connection to a host by its name, as root."""

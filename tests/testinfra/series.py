@@ -22,6 +22,8 @@ class Series:
     # What answers a caller who has not logged in, and how all else refuses: Airflow 2 looks at the request first.
     open: frozenset[str]
     refusals: frozenset[int]
+    # What whoever has no right login is answered with.
+    wrong_login: int
     closed_pages: tuple[str, ...]
     # Pages about the API, for who has logged in, with a word that is on them.
     manuals: tuple[tuple[str, str], ...]
@@ -48,6 +50,7 @@ AIRFLOW_3 = Series(
     # Health, version, and the way to the login; the rest of the API is for those who are logged in.
     open=frozenset({"/api/v2/monitor/health", "/api/v2/version", "/api/v2/auth/login", "/api/v2/auth/logout"}),
     refusals=frozenset({401, 403}),
+    wrong_login=401,
     closed_pages=(
         *("/docs", "/redoc", "/openapi.json", "/auth/docs", "/auth/redoc", "/auth/openapi.json", "/execution/docs"),
         *("/ui/config", "/ui/dags", "/auth/fab/v1/users", "/auth/fab/v1/roles", "/auth/users/list/", "/auth/roles/list/"),
@@ -81,6 +84,7 @@ AIRFLOW_2 = Series(
     paths=50,
     open=frozenset({"/api/v1/health", "/api/v1/version"}),
     refusals=frozenset({400, 401, 403, 404, 415}),
+    wrong_login=403,
     closed_pages=(
         *("/home", "/dags/x/grid", "/object/grid_data", "/configuration", "/variable/list/", "/connection/list/"),
         *("/auth/fab/v1/users", "/auth/fab/v1/roles", "/users/list/", "/roles/list/"),

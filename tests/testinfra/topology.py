@@ -37,11 +37,18 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
 
 
+@functools.cache
+def extra_variables() -> dict[str, Any]:
+    """What the cluster has beside the inventory: the variables in the file $AIRFIELD_VARIABLES."""
+    path = os.environ.get("AIRFIELD_VARIABLES")
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
 def with_dags(command: tuple[str, ...]) -> tuple[str, ...]:
     """A playbook delivers the test DAGs, whatever the inventory has."""
     if command[0] != "ansible-playbook":
         return command
-    return (command[0], "--extra-vars", f"airflow_dags_source={DAGS}", *command[1:])
+    return (command[0], "--extra-vars", json.dumps({"airflow_dags_source": str(DAGS), **extra_variables()}), *command[1:])
 
 
 def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -56,18 +63,21 @@ def changes(output: str) -> dict[str, int]:
     return {host: int(count) for host, count in found}
 
 
-def kill_at(number: int, *command: str) -> tuple[str, str]:
-    """Kill a run of a playbook when it begins its n-th task; returns the task's name, and what the run has said."""
+def kill_at(task: int | str, *command: str) -> tuple[str, str]:
+    """Kill a run of a playbook when it begins its n-th task, or one of that name; returns its name and the output."""
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(with_dags(command), cwd=ROOT, env=environment(), **streams) as process:
         said, count = "", 0
         for line in process.stdout or ():
             said += line
-            count += line.startswith("TASK [")
-            if count == number:
+            if not line.startswith("TASK ["):
+                continue
+            count += 1
+            name = line.split("[")[1].split("]")[0]
+            if task in (count, name.split(" : ")[-1]):
                 process.kill()
-                return line.split("[")[1].split("]")[0], said
-    raise AssertionError(f"the run had ended before its task {number}")
+                return name, said
+    raise AssertionError(f"the run had ended before its task {task}: {said[-3000:]}")
 
 
 @functools.cache
@@ -99,7 +109,7 @@ def variables() -> dict[str, Any]:
         merged |= yaml.safe_load(path.read_text(encoding="utf-8"))["all"].get("vars", {})
     for path in sorted((INVENTORY / "group_vars/all").glob("*.yml")):
         merged |= yaml.safe_load(path.read_text(encoding="utf-8"))
-    return merged
+    return merged | extra_variables()
 
 
 def variable(name: str, default: Any = None) -> Any:
@@ -189,10 +199,10 @@ class Api:
 
     # Of a new run, beside its conf.
     new_run: ClassVar[dict[str, Any]] = {"logical_date": None}
+    root = series.AIRFLOW_3.api
 
     def __init__(self) -> None:
         self.url = f"http://{address(members('airflow_webserver')[0])}:8080"
-        self.root = this_series().api
         self.session = requests.Session()
         status = self.log_in(variable("airflow_admin_username", "admin"), variables()["airflow_admin_password"])
         assert status == 201, status
@@ -263,6 +273,7 @@ class Api2(Api):
     """That of Airflow 2."""
 
     new_run: ClassVar[dict[str, Any]] = {}
+    root = series.AIRFLOW_2.api
 
     def log_in(self, username: str, password: str) -> int:
         answer = requests.get(f"{self.url}{self.root}/dags", auth=(username, password), timeout=30)

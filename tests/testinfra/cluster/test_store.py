@@ -12,9 +12,7 @@ from testinfra.host import Host
 
 testinfra_hosts = topology.backends("redis")
 
-on_postgresql = pytest.mark.skipif(not topology.members("postgresql"), reason="this cluster has no PostgreSQL")
 ADDRESS = topology.address(topology.members("redis")[0])
-
 
 # Gives Redis a command as a worker could.
 REDIS = """
@@ -47,7 +45,7 @@ def test_redis_has_no_other_way_in(host: Host) -> None:
     assert "WRONGPASS" in host.run(f"REDISCLI_AUTH=wrong redis-cli -h {ADDRESS} --user airflow PING 2>&1").stdout
 
 
-@on_postgresql
+@pytest.mark.where("postgresql")
 def test_databases_are_apart(connect: topology.Connect) -> None:
     owners = topology.ask_database(
         connect, "select datname, pg_get_userbyid(datdba) from pg_database where datname like 'airflow%' order by 1"
@@ -60,7 +58,7 @@ def test_databases_are_apart(connect: topology.Connect) -> None:
     assert set(kinds.splitlines()) == {"SCRAM-SHA-256|f"}
 
 
-@on_postgresql
+@pytest.mark.where("postgresql")
 def test_database_lets_in_only_whom_it_knows(connect: topology.Connect) -> None:
     rules = topology.ask_database(
         connect, "select type, database[1], user_name[1], address from pg_hba_file_rules where type <> 'local'"
