@@ -262,7 +262,9 @@ def watch_runs(runs: dict[str, str], deadline: float) -> dict[str, Any]:
     from airflow.utils.state import DagRunState, TaskInstanceState
     from sqlalchemy import select
 
-    XComModel = getattr(xcoms, "XComModel", None) or xcoms.BaseXCom  # noqa: N806 - Airflow 2 has it by another name
+    # Airflow 2 has it by another name, and deserializes the value when the row is loaded.
+    BaseXCom = getattr(xcoms, "BaseXCom", None)  # noqa: N806
+    XComModel: Any = getattr(xcoms, "XComModel", BaseXCom)  # noqa: N806
     answers: dict[str, Any] = {}
     while True:
         late = time.monotonic() > deadline
@@ -281,7 +283,7 @@ def watch_runs(runs: dict[str, str], deadline: float) -> dict[str, Any]:
                 xcom = session.scalars(
                     select(XComModel).where(XComModel.dag_id == DAG, XComModel.run_id == run, XComModel.key == "report")
                 ).first()
-                report = XComModel.deserialize_value(xcom) if xcom else None
+                report = xcom and (XComModel.deserialize_value(xcom) if XComModel is not BaseXCom else xcom.value)
                 answers[name] = {"run": run, "state": state, "ended": time.time(), "report": report}
                 if task and state not in ENDED:
                     # Else it would run whenever the worker comes to.
