@@ -15,10 +15,11 @@ define molecule_test
 	molecule test --scenario-name $(1) || { status=$$?; tail --lines=20 build/failures.txt 2>/dev/null || true; exit $$status; }
 endef
 
-.PHONY: help demo demo-down test test-faults test-mysql test-airflow2 lint unit sanity molecule bench lock docs dev-env clean
+.PHONY: help demo demo-down test test-faults test-mysql test-airflow2 test-upgrade test-upgrade-mysql lint unit sanity \
+  molecule bench lock docs dev-env clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV) ## Start five hosts in Docker and put an Airflow cluster on them
 	ansible-playbook -i inventories/demo testbed/up.yml
@@ -59,8 +60,14 @@ test-faults: $(VENV) ## Break a cluster under load, in every way that costs no t
 test-mysql: $(VENV) ## Put a cluster with MySQL on test hosts and test it
 	$(call molecule_test,mysql)
 
-test-airflow2: $(VENV) ## Put a cluster with Airflow 2.11 on hosts of its own and test it
+test-airflow2: $(VENV) ## Put a cluster with Airflow 2.11 on hosts of its own, test and upgrade it
 	$(call molecule_test,airflow2)
+
+test-upgrade: $(VENV) ## Upgrade a cluster under load, with a release that does not work first
+	$(call molecule_test,upgrade)
+
+test-upgrade-mysql: $(VENV) ## Upgrade a cluster with Airflow 2.11 and MySQL, and take it back
+	$(call molecule_test,upgrade_mysql)
 
 bench: $(VENV) ## Measure against doing the same by hand
 	bench/run.py

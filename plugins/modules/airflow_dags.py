@@ -146,6 +146,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -356,20 +357,18 @@ class Revision:
         nothing: dict[str, Any] = {"errors": {}, "unknown": {}}
         if release in known.get("checked", []) or self.module.check_mode:
             return {"changed": False, **nothing}
-        # No secret and no database: what is delivered is not yet to be trusted.
-        environment = {
-            "AIRFLOW_CONFIG": self.params["config"],
-            "AIRFLOW_HOME": "/var/lib/airflow",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        try:
-            found = call_as(self.params["account"], environment, import_errors, self.path)
-        except RuntimeError as error:
-            self.module.fail_json(
-                msg=f"The DAGs of revision {self.params['revision']} could not be checked: {error} Remedy: see whether a file "
-                f"of them ends the process that imports it."
-            )
+        with tempfile.TemporaryDirectory() as logs:
+            shutil.chown(logs, self.params["account"])
+            # No secret and no database: what is delivered is not yet to be trusted.
+            environment = {
+                "AIRFLOW_CONFIG": self.params["config"],
+                "AIRFLOW_HOME": "/var/lib/airflow",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",
+                # Airflow 2 makes the folder when it is imported, and /var/log/airflow is there only once a unit has run.
+                "AIRFLOW__SCHEDULER__CHILD_PROCESS_LOG_DIRECTORY": logs,
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
+            found = self.import_errors(environment)
         errors = {file: text for file, text in found.items() if not NEEDS_DATABASE.search(text)}
         if not errors:
             self.write_mark({**known, "checked": [*known.get("checked", []), release]})
@@ -378,6 +377,16 @@ class Revision:
             "errors": {file: last_words(text) for file, text in errors.items()},
             "unknown": {file: last_words(text) for file, text in found.items() if file not in errors},
         }
+
+    def import_errors(self, environment: Mapping[str, str]) -> dict[str, str]:
+        try:
+            found: dict[str, str] = call_as(self.params["account"], environment, import_errors, self.path)
+        except RuntimeError as error:
+            self.module.fail_json(
+                msg=f"The DAGs of revision {self.params['revision']} could not be checked: {error} Remedy: see whether a file "
+                f"of them ends the process that imports it."
+            )
+        return found
 
     def switch(self) -> dict[str, Any]:
         link = os.path.join(self.root, "current")

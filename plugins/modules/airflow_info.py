@@ -172,6 +172,9 @@ database:
       description: The server, as in RV(mysql_servers), with C(driver), C(charset) of the database and C(variables) that count;
         empty where it is another kind of database.
       type: dict
+    queued:
+      description: Number of tasks that Airflow has sent and no worker has begun.
+      type: int
     running:
       description: Number of tasks that Airflow knows to be running on each worker, by the name that the worker has for itself.
       type: dict
@@ -281,6 +284,29 @@ unresolvable:
   returned: always
   type: list
   elements: str
+upgrade:
+  description: What the last upgrade to another version has noted on this host; empty where there was none.
+  returned: always
+  type: dict
+  contains:
+    from:
+      description: Version before.
+      type: str
+    to:
+      description: Version after.
+      type: str
+    releases:
+      description: Release of each host before.
+      type: dict
+    backup:
+      description: The backup that was made before, with C(name) and C(moment); empty where none was wanted.
+      type: dict
+    stopped_at:
+      description: When Airflow was stopped for it, in seconds since the epoch; 0 before that.
+      type: float
+    state:
+      description: How far it came; V(prepared), V(stopped), V(migrating), V(migrated) or V(done).
+      type: str
 """
 
 import glob
@@ -304,7 +330,7 @@ DATABASE_PROBE = """
 import json, os, sys
 import sqlalchemy
 heads = json.load(sys.stdin)
-result = {"error": "", "revisions": {}, "users": 0, "running": {}, "mysql": {}}
+result = {"error": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}}
 try:
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
     if engine.dialect.name in ("mysql", "mariadb"):
@@ -327,12 +353,14 @@ try:
         if "task_instance" in tables:
             query = "select hostname, count(*) from task_instance where state in ('running', 'restarting') group by hostname"
             result["running"] = dict(map(tuple, connection.execute(sqlalchemy.text(query))))
+            query = "select count(*) from task_instance where state = 'queued'"
+            result["queued"] = connection.execute(sqlalchemy.text(query)).fetchone()[0]
 except Exception as error:
     result["error"] = str(getattr(error, "orig", error)).strip()
 result["migrated"] = result["revisions"] == heads
 print(json.dumps(result))
 """
-NO_DATABASE = {"error": "", "revisions": {}, "users": 0, "running": {}, "mysql": {}, "migrated": False}
+NO_DATABASE = {"error": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}, "migrated": False}
 
 
 def distribution() -> dict[str, str]:
@@ -597,6 +625,7 @@ def main() -> None:
         ),
         "worker_queues": worker_queues(),
         "unanswered": unanswered(params["connect"], params["timeout"]),
+        "upgrade": json.loads(read_text("/var/lib/airfield/upgrade.json") or "{}"),
         "unresolvable": unresolvable(params["resolve"]),
     }
     if params["database"]:

@@ -4,6 +4,7 @@ import fcntl
 import grp
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from ansible_collections.airfield.metal.plugins.modules import airflow_dags
 RunModule = Callable[..., dict[str, Any]]
 Tree = Callable[[Path], Any]
 GROUP = grp.getgrgid(os.getgid()).gr_name
+ACCOUNT = pwd.getpwuid(os.getuid()).pw_name
 RELEASE = "3.3.2-a"
 # The commands of git as an author would use it, whatever is configured on this machine.
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
@@ -216,7 +218,7 @@ class Host:
         return self.run("staged", revision, check, archive=archive, group=GROUP, requirements=list(requirements))
 
     def check(self, revision: str, check: bool = False, release: str = RELEASE) -> dict[str, Any]:
-        return self.run("checked", revision, check, release=release, account="somebody", config="/etc/a.cfg")
+        return self.run("checked", revision, check, release=release, account=ACCOUNT, config="/etc/a.cfg")
 
     def switch(self, revision: str, check: bool = False, keep: int = 5) -> dict[str, Any]:
         return self.run("current", revision, check, keep=keep)
@@ -286,7 +288,7 @@ def test_revision_is_imported_without_secrets_and_database(host: Host) -> None:
     result = host.check("one")
     assert (result["changed"], result["errors"], result["unknown"]) == (False, {}, {})
     ((account, environment, function, path),) = host.calls
-    assert (account, function, path) == ("somebody", airflow_dags.import_errors, str(host.root / "one"))
+    assert (account, function, path) == (ACCOUNT, airflow_dags.import_errors, str(host.root / "one"))
     assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == "sqlite://"
     assert environment["AIRFLOW_CONFIG"] == "/etc/a.cfg"
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"

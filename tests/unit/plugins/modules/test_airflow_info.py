@@ -43,7 +43,15 @@ Description: zstd
 """
 URL = "postgresql://airflow:hunter2@db1/airflow"
 # Of a database, when nothing is known of it.
-NOTHING: dict[str, Any] = {"error": "", "revisions": {}, "users": 0, "running": {}, "mysql": {}, "migrated": False}
+NOTHING: dict[str, Any] = {
+    "error": "",
+    "revisions": {},
+    "users": 0,
+    "queued": 0,
+    "running": {},
+    "mysql": {},
+    "migrated": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -434,6 +442,7 @@ def test_running_tasks_are_counted_for_each_worker(probe: Callable[[str], dict[s
         "error": "",
         "revisions": {"alembic_version": "abc"},
         "users": 0,
+        "queued": 1,
         "running": {"worker1": 2, "worker2": 1},
         "mysql": {},
         "migrated": True,

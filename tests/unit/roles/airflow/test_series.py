@@ -20,7 +20,7 @@ from ansible.utils.collection_loader._collection_finder import _AnsibleCollectio
 ROOT = Path(os.environ.get("AIRFIELD_ROOT", Path(__file__).parents[4]))
 ROLES = ROOT / "roles"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens here
-VERSIONS = ["3.3.2", "2.11.2"]
+VERSIONS = ["3.3.2", "3.2.2", "2.11.2"]
 GROUPS = {
     "airflow": ["scheduler1", "web1", "worker1", "worker2"],
     "airflow_scheduler": ["scheduler1"],
@@ -266,7 +266,7 @@ def test_database_tells_whose_schema_it_has(revision: str, version: str) -> None
 
 
 def test_end_of_life_is_that_of_airflow_2() -> None:
-    assert [Rendered(version)["__airflow_this_series"]["end_of_life"] for version in VERSIONS] == ["", "April 2026"]
+    assert [Rendered(version)["__airflow_this_series"]["end_of_life"] for version in VERSIONS] == ["", "", "April 2026"]
 
 
 @pytest.mark.parametrize(
