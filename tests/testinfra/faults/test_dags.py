@@ -18,7 +18,7 @@ WORKER = topology.members("airflow_worker")[-1]
 SHARED = topology.variable("airflow_worker_writable_paths", ["/var/lib/airflow"])[0]
 # Not named by ansible-playbook before the task begins.
 STAGING = "TASK [airfield.metal.airflow : DAGs | Pack what the inventory has]"
-CHECKING = "TASK [airfield.metal.airflow : DAGs | Import the new revision]"
+CHECKING = "TASK [airfield.metal.airflow : DAGs | Import them]"
 NEW_DAG = """
 from airflow.sdk import DAG, task
 
@@ -71,7 +71,7 @@ def test_all_hosts_have_one_revision(revisions: Revisions) -> None:
 def test_deploying_the_same_does_nothing() -> None:
     output = topology.deploy().stdout
     assert set(topology.changes(output).values()) == {0}
-    for task in ("DAGs | Copy it", "DAGs | Import the new revision", "DAGs | Make the new revision current"):
+    for task in ("DAGs | Copy it", "DAGs | Import them", "DAGs | Make the new revision current"):
         assert task not in output
 
 
@@ -251,6 +251,8 @@ def deploy_and_freeze(task: str, *arguments: str) -> tuple[int, str]:
             said += line
             if line.startswith(task):
                 break
+        else:
+            raise AssertionError(f"the run had ended before {task}: {said[-3000:]}")
         with frozen(WORKER):
             said += process.communicate()[0]
     return process.returncode, " ".join(said.split())
