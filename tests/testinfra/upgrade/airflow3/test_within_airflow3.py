@@ -16,6 +16,9 @@ import topology
 from ledger import Ledger, Load, Verdict
 
 OLD, NEW = "3.2.2", "3.3.2"
+UPGRADE, ROLLBACK = (
+    ["ansible-playbook", "--inventory", str(topology.INVENTORY), f"playbooks/{name}.yml"] for name in ("upgrade", "rollback")
+)
 CANARY, *OTHERS = topology.members("airflow_worker")
 
 
@@ -99,16 +102,19 @@ def test_next_run_goes_on_from_there_and_loses_no_task(load: Load) -> None:
     assert set(versions().values()) == {NEW}
     assert_nothing_lost(load)
     assert set(topology.changes(topology.playbook(*variables()).stdout).values()) == {0}
+    again = topology.run(*UPGRADE, *variables(), check=False)
+    assert again.returncode != 0
+    assert f"has Airflow {NEW} already" in said(again)
+    assert set(topology.changes(again.stdout).values()) == {0}
 
 
 def test_finished_upgrade_is_taken_back_with_the_loss_that_was_named(dags: None) -> None:
-    rollback = ["ansible-playbook", "--inventory", str(topology.INVENTORY), "playbooks/rollback.yml"]
-    run = topology.run(*rollback, check=False)
+    run = topology.run(*ROLLBACK, check=False)
     assert run.returncode != 0
     moment = re.search(r"airflow_upgrade_lose_since=(\S+)", said(run))
     assert moment, run.stdout[-3000:]
     assert set(versions().values()) == {NEW}
-    run = topology.run(*rollback, "--extra-vars", f"airflow_upgrade_lose_since={moment[1]}", check=False)
+    run = topology.run(*ROLLBACK, "--extra-vars", f"airflow_upgrade_lose_since={moment[1]}", check=False)
     assert run.returncode == 0, run.stdout[-3000:]
     assert set(versions().values()) == {OLD}
     api = topology.Api()
