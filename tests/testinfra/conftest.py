@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import testinfra
 import topology
+from ledger import Ledger, Load
 
 FAILURES = topology.ROOT / "build/failures.txt"
 
@@ -49,3 +52,12 @@ def dags() -> None:
     """The test DAGs and the examples, on every host that needs DAG files."""
     run = topology.deploy()
     assert run.returncode == 0, run.stdout[-3000:]
+
+
+@pytest.fixture
+def load(api: topology.Api, dags: None) -> Iterator[Load]:
+    """Nothing to do yet; its tasks are short enough for every `make test`."""
+    with Ledger() as ledger:
+        load = Load(ledger, api, seed=1, conf={"long_seconds": [15, 20]})
+        yield load
+        load.abandon()

@@ -5,25 +5,15 @@ from __future__ import annotations
 import getpass
 import re
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import topology
-from ledger import Ledger, Load, Verdict, consumers
+from ledger import Load, Verdict, consumers
 
 WORKERS = topology.members("airflow_worker")
 QUEUES = set(topology.variable("airflow_worker_queues", ["default"]))
 CONCURRENCY = topology.variable("airflow_worker_concurrency", 16)
-
-
-@pytest.fixture
-def load(api: topology.Api, dags: None) -> Iterator[Load]:
-    with Ledger() as ledger:
-        # Short enough for every `make test`.
-        load = Load(ledger, api, seed=1, conf={"long_seconds": [15, 20]})
-        yield load
-        load.abandon()
 
 
 def main_processes(connect: topology.Connect) -> dict[str, str]:

@@ -13,21 +13,13 @@ from typing import Any
 
 import pytest
 import topology
-from ledger import Ledger, Load, Verdict
+from ledger import Load, Verdict
 
 OLD, NEW = "3.2.2", "3.3.2"
 UPGRADE, ROLLBACK = (
     ["ansible-playbook", "--inventory", str(topology.INVENTORY), f"playbooks/{name}.yml"] for name in ("upgrade", "rollback")
 )
 CANARY, *OTHERS = topology.members("airflow_worker")
-
-
-@pytest.fixture
-def load(api: topology.Api, dags: None) -> Iterator[Load]:
-    with Ledger() as ledger:
-        load = Load(ledger, api, seed=1, conf={"long_seconds": [15, 20]})
-        yield load
-        load.abandon()
 
 
 def on(name: str, command: str) -> str:
