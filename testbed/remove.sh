@@ -22,8 +22,12 @@ if [ "$name" != --caches ]; then
   # and the next testbed of this name uses it again.
   remove network "${networks[@]}" || [ "$(docker network inspect --format '{{len .Containers}}' "${networks[@]}")" = 0 ]
 elif [ -z "$(docker ps --all --quiet --filter label=owner=airfield)" ]; then
-  # The newest first, as Docker lists them: it refuses to remove an image on which another is built.
-  mapfile -t images < <(docker images --quiet --filter 'reference=airfield-*' | awk '!seen[$0]++')
+  # The newest first, as Docker lists them: it refuses to remove an image on which another is built. One that was built anew has
+  # left its predecessor without a name.
+  mapfile -t images < <(
+    { docker images --quiet --filter label=owner=airfield; docker images --quiet --filter 'reference=airfield-*'; } \
+      | awk '!seen[$0]++'
+  )
   FORCE=1 remove image "${images[@]}"
   mapfile -t volumes < <(docker volume ls --quiet --filter 'name=^airfield-')
   remove volume "${volumes[@]}"
