@@ -401,29 +401,39 @@ def test_error_of_the_database_is_told_without_its_url(
 
 
 @pytest.fixture
-def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+def run_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Run it with these parts of SQLAlchemy."""
+
+    def run(heads: dict[str, str], **parts: Any) -> dict[str, Any]:
+        sqlalchemy = ModuleType("sqlalchemy")
+        vars(sqlalchemy).update(parts, text=str)
+        monkeypatch.setitem(sys.modules, "sqlalchemy", sqlalchemy)
+        monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", URL)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(heads)))
+        monkeypatch.setattr(sys, "stdout", output := io.StringIO())
+        (tmp_path / "probe.py").write_text(airflow_info.DATABASE_PROBE)
+        runpy.run_path(str(tmp_path / "probe.py"))
+        result: dict[str, Any] = json.loads(output.getvalue())
+        return result
+
+    return run
+
+
+@pytest.fixture
+def probe(run_probe: Callable[..., dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
     """Ask a database that a script has filled, through as much of SQLAlchemy as the question needs."""
 
     def run(script: str) -> dict[str, Any]:
         connection = sqlite3.connect(":memory:")
         connection.executescript(script)
         tables = [name for (name,) in connection.execute("select name from sqlite_master")]
-        sqlalchemy = ModuleType("sqlalchemy")
-        vars(sqlalchemy).update(
+        return run_probe(
+            {"alembic_version": "abc"},
             create_engine=lambda url: SimpleNamespace(
                 connect=lambda: closing(connection), dialect=SimpleNamespace(name="postgresql")
             ),
             inspect=lambda engine: SimpleNamespace(get_table_names=lambda: tables),
-            text=str,
         )
-        monkeypatch.setitem(sys.modules, "sqlalchemy", sqlalchemy)
-        monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", URL)
-        monkeypatch.setattr(sys, "stdin", io.StringIO('{"alembic_version": "abc"}'))
-        monkeypatch.setattr(sys, "stdout", output := io.StringIO())
-        (tmp_path / "probe.py").write_text(airflow_info.DATABASE_PROBE)
-        runpy.run_path(str(tmp_path / "probe.py"))
-        result: dict[str, Any] = json.loads(output.getvalue())
-        return result
 
     return run
 
@@ -458,7 +468,7 @@ def test_table_that_cannot_be_read_is_an_error(probe: Callable[[str], dict[str, 
 
 
 @pytest.mark.parametrize("name", ["mysql", "mariadb"])
-def test_mysql_is_described(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mysql_is_described(name: str, run_probe: Callable[..., dict[str, Any]]) -> None:
     answers: list[Any] = [
         [("version", "9.7.4"), ("log_bin", "ON"), ("log_bin_trust_function_creators", "OFF")],
         SimpleNamespace(scalar=lambda: "utf8mb3"),
@@ -474,17 +484,8 @@ def test_mysql_is_described(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         url=SimpleNamespace(host="db1", port=None),
         connect=lambda: contextlib.nullcontext(SimpleNamespace(execute=execute)),
     )
-    sqlalchemy = ModuleType("sqlalchemy")
-    vars(sqlalchemy).update(
-        create_engine=lambda url: engine, inspect=lambda engine: SimpleNamespace(get_table_names=list), text=str
-    )
-    monkeypatch.setitem(sys.modules, "sqlalchemy", sqlalchemy)
-    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", URL)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
-    monkeypatch.setattr(sys, "stdout", output := io.StringIO())
-    (tmp_path / "probe.py").write_text(airflow_info.DATABASE_PROBE)
-    runpy.run_path(str(tmp_path / "probe.py"))
-    assert json.loads(output.getvalue())["mysql"] == {
+    found = run_probe({}, create_engine=lambda url: engine, inspect=lambda engine: SimpleNamespace(get_table_names=list))
+    assert found["mysql"] == {
         "host": "db1",
         "port": 3306,
         "version": "9.7.4",
