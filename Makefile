@@ -96,6 +96,9 @@ $(VENV): requirements.lock
 	touch $@
 
 $(ARTIFACT): $(SHIPPED) | $(VENV)
-	mkdir -p build
-	ansible-galaxy collection build --force --output-path build >/dev/null
-	mv build/airfield-metal-*.tar.gz $@
+	rm -rf $@ build/collection && mkdir -p build
+	ansible-galaxy collection build --output-path build/collection >/dev/null
+	@stray=$$(comm -13 <(git ls-files | sort) <(tar --list --file build/collection/*.tar.gz | \
+	  grep -Ev '/$$|^(FILES|MANIFEST)\.json$$' | sort)); test -z "$$stray" || { rm -r build/collection; echo >&2 \
+	  "Git does not know these files, and the collection would ship them. Remedy: move them away, or git add them:" $$stray; exit 1; }
+	mv build/collection/*.tar.gz $@ && rmdir build/collection
