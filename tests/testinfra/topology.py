@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -51,9 +52,10 @@ def with_dags(command: tuple[str, ...]) -> tuple[str, ...]:
     return (command[0], "--extra-vars", json.dumps({"airflow_dags_source": str(DAGS), **extra_variables()}), *command[1:])
 
 
-def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(*command: str, check: bool = True, show_skipped: bool = False) -> subprocess.CompletedProcess[str]:
     """Run one of Ansible's commands in the clone."""
-    return subprocess.run(with_dags(command), check=check, capture_output=True, text=True, cwd=ROOT, env=environment())
+    settings = environment() | ({"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"} if show_skipped else {})
+    return subprocess.run(with_dags(command), check=check, capture_output=True, text=True, cwd=ROOT, env=settings)
 
 
 def changes(output: str) -> dict[str, int]:
@@ -63,21 +65,31 @@ def changes(output: str) -> dict[str, int]:
     return {host: int(count) for host, count in found}
 
 
+def working(output: str) -> list[int]:
+    """Numbers of the tasks that did something on a host, in the output of a run that shows skipped ones."""
+    bodies = output.split("\nTASK [")[1:]
+    return [number for number, body in enumerate(bodies, 1) if re.search(r"^(ok|changed): \[", body, re.MULTILINE)]
+
+
 def kill_at(task: int | str, *command: str) -> tuple[str, str]:
-    """Kill a run of a playbook when it begins its n-th task, or one of that name; returns its name and the output."""
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(with_dags(command), cwd=ROOT, env=environment(), **streams) as process:
-        said, count = "", 0
-        for line in process.stdout or ():
-            said += line
-            if not line.startswith("TASK ["):
-                continue
-            count += 1
-            name = line.split("[")[1].split("]")[0]
-            if task in (count, name.split(" : ")[-1]):
-                process.kill()
-                return name, said
-    raise AssertionError(f"the run had ended before its task {task}: {said[-3000:]}")
+    """Kill a run of a playbook inside its n-th task, skipped ones counted, or one of that name.
+
+    Returns its name, with "inside" or, of one that ended at once, "at the first end of", and the output.
+    """
+    settings = {
+        **environment(),
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "airfield_kill",
+        "AIRFIELD_KILL_AT": str(task),
+    }
+    # A group of its own: it ends with all of its processes, as where the controller loses its power.
+    run = subprocess.run(
+        with_dags(command), check=False, capture_output=True, text=True, cwd=ROOT, env=settings, start_new_session=True
+    )
+    found = re.search(r"^killed (.*) the task \[(.*)\]$", run.stderr, re.MULTILINE)
+    assert found, f"the run had ended before its task {task}: {run.stdout[-3000:]}"
+    assert run.returncode == -signal.SIGKILL, run.returncode
+    return f"{found[1]} {found[2]}", run.stdout
 
 
 @functools.cache
@@ -159,9 +171,10 @@ def secrets() -> list[tuple[str, str]]:
     return found + [("airflow_connections", connection["password"]) for connection in variable("airflow_connections", [])]
 
 
-def playbook(*arguments: str, inventory: Path = INVENTORY) -> subprocess.CompletedProcess[str]:
+def playbook(*arguments: str, inventory: Path = INVENTORY, show_skipped: bool = False) -> subprocess.CompletedProcess[str]:
     """Run site.yml on the cluster."""
-    return run("ansible-playbook", "--inventory", str(inventory), "site.yml", *arguments, check=False)
+    command = ["ansible-playbook", "--inventory", str(inventory), "site.yml", *arguments]
+    return run(*command, check=False, show_skipped=show_skipped)
 
 
 def deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
