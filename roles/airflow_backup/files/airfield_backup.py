@@ -24,7 +24,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +37,12 @@ MANIFEST, SECRETS, COMMAND_LINE, DUMP = "manifest.json", "secrets.age", "cli.env
 FERNET = re.compile(r'^AIRFLOW__CORE__FERNET_KEY="(.*)"$', re.MULTILINE)
 DAY = 86400
 BLOCK = 2**20
+PROGRAM = "/opt/airflow/current/bin/python /usr/local/lib/airfield/airfield_backup.py"
+# What Ansible sets.
+SETTINGS = {
+    *("directory", "recipients", "database_url", "scratch_url", "keep", "keep_days", "test_days", "include", "revision_tables"),
+    *("airflow_version", "release", "s3"),
+}
 
 
 class BackupError(Exception):
@@ -59,6 +65,73 @@ class Backup:
     seconds: float
     # Whether it was restored into the scratch database; None where nobody has tried.
     tested: bool | None = None
+
+    @classmethod
+    def read(cls, value: Any) -> Backup | None:
+        """What a file says of a backup; None where it is not all there, or is something else."""
+        if not isinstance(value, dict) or not KNOWN.keys() <= value.keys():
+            return None
+        # A later release may know more.
+        known = {field.name: value.get(field.name) for field in fields(cls)}
+        fit = all(isinstance(known[name], kind) and not isinstance(known[name], bool) for name, kind in KNOWN.items())
+        return cls(**known) if fit and known["tested"] in (True, False, None) else None
+
+
+# What is known of every backup.
+KNOWN: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "time": (int, float),
+    "sha256": str,
+    "bytes": int,
+    "rows": int,
+    "airflow_version": str,
+    "revisions": dict,
+    "seconds": (int, float),
+}
+
+
+# Files that say what is -------------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], str]:
+    """A JSON file of ours, and what is wrong with it; empty and nothing where there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as error:
+        return {}, f"{path} cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        value = None
+    return (value, "") if isinstance(value, dict) else ({}, f"{path} is broken")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a file its name, and be sure of both: a power cut leaves the old one or the new one, whole."""
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    temporary.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, value: Any, mode: int = 0o644) -> None:
+    """Put a JSON file in place in one step."""
+    temporary = path.with_name(f".{path.name}")
+    try:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        temporary.chmod(mode)
+        put_in_place(temporary, path)
+    except OSError:
+        # What a full disk has taken of it.
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 # Databases ---------------------------------------------------------------------------------------------------------------
@@ -570,7 +643,7 @@ class Archive:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key, self.sha256 = path, key, checksum(path)
-        known = read_sidecar(path)
+        known = read_sidecar(path)[0]
         if known and known.sha256 != self.sha256:
             raise BackupError(
                 f"{path} is damaged: its SHA-256 is not that of {sidecar(path).name}. Remedy: take another one, or another "
@@ -604,7 +677,7 @@ class Archive:
 
                     yield manifest, head, content, finish
                     finish()
-            except (tarfile.TarError, KeyError, ValueError, EOFError) as error:
+            except (tarfile.TarError, KeyError, TypeError, ValueError, EOFError) as error:
                 # Mostly that age has ended early, and then it says why.
                 process.stdout.close()
                 ended()
@@ -631,20 +704,14 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".tar.age") + ".json")
 
 
-def read_sidecar(path: Path) -> Backup | None:
-    """What is known of an archive; None where that is not with it."""
-    try:
-        return Backup(**json.loads(sidecar(path).read_text()))
-    except FileNotFoundError:
-        return None
-
-
-def write_file(path: Path, value: Any, mode: int = 0o644) -> None:
-    """Put a JSON file in place in one step."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    temporary.chmod(mode)
-    temporary.replace(path)
+def read_sidecar(path: Path) -> tuple[Backup | None, str]:
+    """What is known of an archive, and what is wrong with that; None and nothing where there is no such file."""
+    value, problem = read_file(sidecar(path))
+    backup = Backup.read(value)
+    if not problem and sidecar(path).exists() and (backup is None or backup.name != path.name):
+        backup, problem = None, f"{sidecar(path)} is broken"
+    remedy = f"Remedy: give the private key to `{PROGRAM} test {path}`, which makes it anew, or remove the archive."
+    return backup, f"{problem}, and nothing is known of the archive. {remedy}" if problem else ""
 
 
 def moment(name: str) -> float:
@@ -669,10 +736,26 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def look(self) -> tuple[list[Backup], dict[str, str]]:
+        """All archives that are complete, newest first; and what is wrong with others of ours, by name."""
+        good, broken = [], {}
+        for path in sorted(self.path.glob("airfield-*.tar.age"), reverse=True):
+            backup, problem = read_sidecar(path)
+            if backup and backup.bytes != (size := path.stat().st_size):
+                problem = f"{path} is damaged: it has {size} bytes, and was written with {backup.bytes}. Remedy: remove it."
+            if problem:
+                broken[path.name] = problem
+            elif backup:
+                good.append(backup)
+        return good, broken
+
     def backups(self) -> list[Backup]:
         """All archives that are complete, newest first."""
-        found = [read_sidecar(path) for path in self.path.glob("airfield-*.tar.age")]
-        return sorted((backup for backup in found if backup), key=lambda backup: backup.name, reverse=True)
+        return self.look()[0]
+
+    def broken(self) -> dict[str, str]:
+        """What is wrong with archives that count as none, by name."""
+        return self.look()[1]
 
     def clean(self) -> None:
         """Remove what a backup that was killed has left."""
@@ -736,23 +819,65 @@ class Bucket:
 class Report:
     """What the cluster knows of its backups without looking at them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, spare: Path, folder: Folder | None = None) -> None:
+        self.path, self.spare, self.folder = path, spare, folder
 
     def read(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self.path.read_text()))
-        except FileNotFoundError:
-            return {}
+        """The report; what of it a power cut has spoilt comes from the archives."""
+        report: dict[str, Any] = {}
+        for path in (self.spare, self.path):
+            found, problem = read_file(path)
+            if problem:
+                print(f"{problem}. It is made anew from what is known of the archives.", file=sys.stderr)
+            report = found if self.moment(found) >= self.moment(report) else report
+        report = {name: value for name, value in report.items() if name not in ("last", "tested") or Backup.read(value)}
+        backups = self.folder.backups() if self.folder else []
+        for name, chosen in {"last": backups, "tested": [backup for backup in backups if backup.tested]}.items():
+            if name not in report and chosen:
+                report[name] = asdict(chosen[0])
+        return report
 
-    def write(self, error: str, backup: Backup | None = None) -> None:
-        report = {**self.read(), "error": error, "attempted": time.time()}
+    @staticmethod
+    def moment(report: Mapping[str, Any]) -> float:
+        """When it was written."""
+        begun = report.get("begun")
+        times = [report.get("attempted"), begun.get("time") if isinstance(begun, dict) else 0]
+        return max((float(moment) for moment in times if isinstance(moment, (int, float))), default=0.0)
+
+    def begin(self) -> None:
+        """Note that a backup is under way: one that is killed cannot say that it has failed."""
+        self.save({**self.read(), "begun": {"time": time.time(), "pid": os.getpid()}})
+
+    def write(self, error: str, backup: Backup | None = None) -> str:
+        """Note how a backup or a test has ended; returns why that could not be noted."""
+        report = {
+            **self.read(),
+            "error": error,
+            "attempted": time.time(),
+            "broken": self.folder.broken() if self.folder else {},
+        }
+        report.pop("begun", None)
         if backup:
             report["last"] = asdict(backup)
             if backup.tested:
                 report["tested"] = asdict(backup)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(self.path, report)
+        return self.save(report)
+
+    def save(self, report: dict[str, Any]) -> str:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(self.path, report)
+        except OSError as error:
+            problem = (
+                f"The report {self.path} could not be written: {error.strerror}. Remedy: make room on its file system, then "
+                "`systemctl start airfield-backup`."
+            )
+            # In memory there is room for it.
+            with contextlib.suppress(OSError):
+                write_file(self.spare, {**report, "error": f"{report.get('error', '')} {problem}".strip()})
+            return problem
+        self.spare.unlink(missing_ok=True)
+        return ""
 
 
 @contextlib.contextmanager
@@ -772,7 +897,7 @@ class Cluster:
 
     def __init__(self, settings: Mapping[str, Any], report: Report) -> None:
         self.settings, self.report = settings, report
-        self.folder = Folder(Path(settings["directory"]))
+        self.folder = report.folder = Folder(Path(settings["directory"]))
 
     def create(self, test: bool) -> Backup:
         """Make a backup, test it where that is due, and remove what is too old."""
@@ -825,17 +950,18 @@ class Cluster:
         )
         write_file(sidecar(path), asdict(backup))
         # With this name it is complete.
-        temporary.rename(path)
-        self.report.write(failure, backup)
+        put_in_place(temporary, path)
+        unwritten = self.report.write(failure, backup)
         self.store(path, now)
-        if failure:
-            raise BackupError(failure)
+        if failure or unwritten:
+            raise BackupError(failure or f"{name} is made. {unwritten}")
         return backup
 
     def store(self, path: Path, now: float) -> None:
         """Copy an archive to the bucket, and remove what is too old, there and here."""
         keep = self.settings["keep"], self.settings["keep_days"], self.folder.good()
-        self.folder.remove(surplus([backup.name for backup in self.folder.backups()], now, *keep))
+        backups, broken = self.folder.look()
+        self.folder.remove(surplus([*(backup.name for backup in backups), *broken], now, *keep))
         if self.settings["s3"]:
             from boto3.exceptions import Boto3Error
             from botocore.exceptions import BotoCoreError, ClientError
@@ -857,17 +983,26 @@ class Cluster:
         """Restore an archive, as it is, into the scratch database."""
         if not self.settings["scratch_url"]:
             raise BackupError("There is no scratch database. Remedy: set airflow_backup_test_url to one for this alone.")
-        known, archive = read_sidecar(path), Archive(path, key)
+        known, archive = read_sidecar(path)[0], Archive(path, key)
         with archive.parts() as (manifest, head, dump, finish):
             archive.secrets(head)
             engine(self.settings["scratch_url"]).restore(dump, manifest["rows"], finish, "")
         if known is None:
-            raise BackupError(f"{path} can be restored, but {sidecar(path).name} is not with it.")
+            known = Backup(
+                name=path.name,
+                time=manifest["time"],
+                sha256=archive.sha256,
+                bytes=path.stat().st_size,
+                rows=sum(manifest["rows"].values()),
+                airflow_version=manifest["airflow_version"],
+                revisions=manifest["revisions"],
+                seconds=0,
+            )
         tested = replace(known, tested=True)
         write_file(sidecar(path), asdict(tested))
         last = self.report.read().get("last", {}).get("name")
-        if last == tested.name:
-            self.report.write("", tested)
+        if last == tested.name and (unwritten := self.report.write("", tested)):
+            raise BackupError(f"{path.name} can be restored. {unwritten}")
         return tested
 
     def restore(self, path: Path, key: str, replacing: bool, dry: bool) -> bool:
@@ -903,23 +1038,43 @@ def read_key() -> str:
     return next((line.strip() for line in sys.stdin if line.strip() and not line.startswith("#")), "")
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    settings, problem = read_file(path)
+    missing = ", ".join(sorted(SETTINGS - settings.keys()))
+    if missing:
+        raise BackupError(f"{problem or f'{path} lacks {missing}'}. Remedy: run site.yml, which writes it anew.")
+    return settings
+
+
 def run(arguments: argparse.Namespace) -> dict[str, Any] | list[Any]:
     """Do what the command line asks for; returns what to say of it."""
     if arguments.command == "inspect":
         return inspect(arguments.archive, read_key())
-    cluster = Cluster(json.loads(arguments.settings.read_text()), Report(arguments.report))
+    report = Report(arguments.report, arguments.lock.with_name("backup-report.json"))
+    if arguments.command == "create":
+        return asdict(create(arguments, report))
+    cluster = Cluster(read_settings(arguments.settings), report)
     if arguments.command == "list":
-        return [asdict(backup) for backup in cluster.folder.backups()]
+        backups, broken = cluster.folder.look()
+        return [*map(asdict, backups), *({"name": name, "problem": problem} for name, problem in broken.items())]
     # A restore whose run was killed may still be at work, and the next run finds it done.
-    with alone(arguments.lock, wait=arguments.command != "create"):
+    with alone(arguments.lock, wait=True):
         if arguments.command == "test":
             return asdict(cluster.test(arguments.archive, read_key()))
-        if arguments.command == "restore":
-            return {"due": cluster.restore(arguments.archive, read_key(), arguments.replace, arguments.dry_run)}
+        return {"due": cluster.restore(arguments.archive, read_key(), arguments.replace, arguments.dry_run)}
+
+
+def create(arguments: argparse.Namespace, report: Report) -> Backup:
+    """Make a backup, and note in any case how it went."""
+    with alone(arguments.lock, wait=False):
         try:
-            return asdict(cluster.create(arguments.test))
+            cluster = Cluster(read_settings(arguments.settings), report)
+            report.begin()
+            return cluster.create(arguments.test)
         except (BackupError, OSError) as error:
-            cluster.report.write(str(error))
+            unwritten = report.write(str(error))
+            if unwritten and unwritten not in str(error):
+                raise BackupError(f"{error}. {unwritten}") from None
             raise
 
 

@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -37,13 +36,17 @@ def backup_time(report: Path, now: float, hours: int) -> float:
 
     :raises CleanError: where there is none that is young enough to have all that is removed.
     """
-    try:
-        last: Mapping[str, Any] = json.loads(report.read_text()).get("last", {})
-    except FileNotFoundError:
-        last = {}
     remedy = "Remedy: `systemctl start airfield-backup`, or see why it fails: `journalctl -u airfield-backup`."
-    if not last:
-        raise CleanError(f"Nothing was removed, since there is no backup. {remedy}")
+    try:
+        found = json.loads(report.read_bytes())["last"]
+        last = {"time": float(found["time"]), "tested": found["tested"]}
+    except (FileNotFoundError, KeyError) as error:
+        reason = "there is no backup" if isinstance(error, FileNotFoundError) or error.args == ("last",) else ""
+        raise CleanError(f"Nothing was removed, since {reason or f'{report} is broken'}. {remedy}") from None
+    except OSError as error:
+        raise CleanError(f"Nothing was removed, since {report} cannot be read: {error.strerror}. {remedy}") from None
+    except (ValueError, TypeError, RecursionError):
+        raise CleanError(f"Nothing was removed, since {report} is broken. {remedy}") from None
     age = (now - last["time"]) / HOUR
     if age > hours:
         raise CleanError(f"Nothing was removed, since the last backup is {age:.0f} hours old, and may be {hours}. {remedy}")
@@ -131,6 +134,26 @@ def run(arguments: argparse.Namespace, now: float) -> dict[str, Any]:
     }
 
 
+def write_file(path: Path, value: Any) -> None:
+    """Put a JSON file in place in one step; a power cut leaves the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}")
+    try:
+        with temporary.open("w") as stream:
+            stream.write(json.dumps(value, indent=1) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        # What a full disk has taken of it.
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--days", type=int, required=True, help="age of rows that stay")
@@ -148,9 +171,13 @@ def main() -> None:
         sys.exit(str(error))
     print(json.dumps(report))
     if not arguments.dry_run:
-        temporary = arguments.report.with_name(f".{arguments.report.name}")
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-        temporary.replace(arguments.report)
+        try:
+            write_file(arguments.report, report)
+        except OSError as error:
+            sys.exit(
+                f"The rows were removed, but {arguments.report} could not be written: {error.strerror}. Remedy: make room on "
+                "its file system."
+            )
 
 
 if __name__ == "__main__":

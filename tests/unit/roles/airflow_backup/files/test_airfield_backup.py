@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gzip
 import importlib.util
 import io
@@ -144,9 +145,9 @@ class Host:
         Database.failure = module.BackupError
         self.now = NOW
 
-    def run(self, *words: str, key: str = KEY) -> Any:
+    def run(self, *words: str, key: str = KEY, settings: bytes | None = None) -> Any:
         """What a command of the script answers."""
-        (self.root / "settings.json").write_text(json.dumps(self.settings))
+        (self.root / "settings.json").write_bytes(json.dumps(self.settings).encode() if settings is None else settings)
         arguments = argparse.Namespace(
             command=words[0],
             archive=Path(words[1]) if len(words) > 1 else None,
@@ -273,6 +274,173 @@ def test_two_at_a_time_are_one_too_many(host: Host, backup: ModuleType) -> None:
     with backup.alone(host.root / "lock", wait=False), pytest.raises(backup.BackupError, match="Another backup or restore"):
         host.create()
     host.create()
+
+
+# What a power cut spoils, and a full disk -------------------------------------------------------------------------------
+
+SPOILT = [b"", b"{", b"[]", b"null", b"5", b"[" * 99_999, bytes(range(256)), b"{}"]
+
+
+def in_short(content: bytes) -> str:
+    return repr(content[:20])
+
+
+def sidecar(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".tar.age") + ".json")
+
+
+@pytest.mark.parametrize("content", [*SPOILT, b'{"last": {}, "tested": []}', b'{"last": {"name": 5}}'], ids=in_short)
+def test_spoilt_report_is_told_and_made_anew(host: Host, backup: ModuleType, content: bytes, capsys: Any) -> None:
+    first = host.create()
+    (host.root / "report.json").write_bytes(content)
+    # Of the last test nothing is lost: another one is not due.
+    second = host.create(days=1)
+    report = host.report()
+    assert (report["error"], report["last"]["name"], report["tested"]["name"]) == ("", second.name, first.name)
+    assert ("report.json is broken. It is made anew" in capsys.readouterr().err) == (not content.startswith((b'{"', b"{}")))
+    (host.root / "report.json").write_bytes(content)
+    host.real.text = ""
+    with pytest.raises(backup.BackupError, match="nothing to back up"):
+        host.create(days=1)
+    report = host.report()
+    assert (report["error"], report["last"]["name"]) == ("nothing to back up", second.name)
+
+
+@pytest.mark.parametrize("content", [*SPOILT, b'{"name": "other"}'], ids=in_short)
+def test_archive_with_a_spoilt_sidecar_is_shown_and_counts_as_none(host: Host, content: bytes) -> None:
+    good, spoilt = host.create(), host.create(days=1)
+    sidecar(spoilt).write_bytes(content)
+    found, broken = host.run("list")
+    assert found["name"] == good.name
+    assert broken["name"] == spoilt.name
+    assert re.fullmatch(
+        rf".*{sidecar(spoilt).name} is broken, .* `.* test {spoilt}`, which makes it anew, .*", broken["problem"]
+    )
+    # Later ones work, and tell it.
+    host.settings["keep"] = 1
+    last = host.create(days=1)
+    assert list(host.report()["broken"]) == [spoilt.name]
+    # It goes when its time has come; the one that was tested stays.
+    assert [backup["name"] for backup in host.run("list")] == [last.name, good.name]
+    assert not spoilt.exists()
+
+
+def test_spoilt_sidecar_is_in_the_report_and_made_anew_by_a_test(host: Host) -> None:
+    path = host.create()
+    before = json.loads(sidecar(path).read_text())
+    sidecar(path).write_bytes(b"")
+    host.create(days=1)
+    assert list(host.report()["broken"]) == [path.name]
+    # Nothing else is lost with it.
+    assert host.run("inspect", str(path))["manifest"]["rows"] == {"public.dag_run": 10}
+    for spoil in (lambda: sidecar(path).write_bytes(b"{"), sidecar(path).unlink):
+        spoil()
+        assert host.run("test", str(path)) == {**before, "seconds": 0, "tested": True}
+        assert json.loads(sidecar(path).read_text()) == {**before, "seconds": 0, "tested": True}
+    host.create(days=1)
+    assert host.report()["broken"] == {}
+
+
+def test_archive_that_was_cut_off_counts_as_none(host: Host) -> None:
+    path = host.create()
+    path.write_bytes(path.read_bytes()[:-7])
+    (broken,) = host.run("list")
+    assert re.search(r"is damaged: it has \d+ bytes, and was written with \d+\. Remedy: remove it", broken["problem"])
+    assert host.create(days=1).name == host.run("list")[0]["name"]
+
+
+@pytest.mark.parametrize("content", SPOILT, ids=in_short)
+def test_spoilt_settings_are_told_in_the_report_too(host: Host, backup: ModuleType, content: bytes) -> None:
+    last = host.create()
+    broken = r"settings.json (is broken|lacks airflow_version, .*)\. Remedy: run site.yml, which writes it anew"
+    for command in ("create", "list", "test", "restore"):
+        with pytest.raises(backup.BackupError, match=broken):
+            host.run(command, str(last), settings=content)
+    assert re.search(broken, host.report()["error"])
+    assert host.report()["last"]["name"] == last.name
+
+
+def test_backup_that_is_killed_has_said_that_it_began(host: Host, backup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*dummy: Any) -> None:
+        raise KeyboardInterrupt  # as nothing here catches a kill
+
+    host.create()
+    assert "begun" not in host.report()
+    with monkeypatch.context() as patch:
+        patch.setattr(host.real, "dump", die)
+        with pytest.raises(KeyboardInterrupt):
+            host.create(days=1)
+    assert host.report()["begun"] == {"time": NOW + DAY, "pid": os.getpid()}
+    host.create(days=1)
+    assert "begun" not in host.report()
+
+
+def test_everything_is_on_the_disk_before_it_has_its_name(
+    host: Host, backup: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def note_name(path: Path, to: Path) -> Path:
+        done.append(("named", to.name))
+        return replace(path, to)
+
+    def note_sync(handle: int) -> None:
+        done.append(("synced", Path(f"/proc/self/fd/{handle}").readlink().name))
+        fsync(handle)
+
+    monkeypatch.setattr(Path, "replace", note_name)
+    monkeypatch.setattr(backup.os, "fsync", note_sync)
+    path = host.create()
+    for name, folder in {path.name: "backups", sidecar(path).name: "backups", "report.json": host.root.name}.items():
+        place = done.index(("named", name))
+        assert done[place - 1 : place + 2] == [("synced", f".{name}"), ("named", name), ("synced", folder)]
+
+
+def test_report_that_finds_no_room_is_told_where_there_is_some(
+    host: Host, backup: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = host.create()
+    write = backup.write_file
+
+    def full(path: Path, value: Any, mode: int = 0o644) -> None:
+        if path.name == "report.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, value, mode)
+
+    unwritten = r"report.json could not be written: No space left on device\. Remedy: make room"
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "write_file", full)
+        # The backup itself finds room, or does not.
+        with pytest.raises(backup.BackupError, match=rf"Z.tar.age is made\. .*{unwritten}"):
+            host.create(days=1)
+        host.real.text = ""
+        with pytest.raises(backup.BackupError, match=rf"nothing to back up\. .*{unwritten}"):
+            host.create(days=1)
+    spare = json.loads((host.root / "backup-report.json").read_text())
+    assert re.search(rf"nothing to back up.*{unwritten}", spare["error"])
+    assert spare["last"]["name"] > first.name
+    assert host.report()["last"]["name"] == first.name
+    # Then all is as it was, and nothing of it is forgotten.
+    assert host.module.Report(host.root / "report.json", host.root / "backup-report.json").read() == spare
+    host.real.text = "a database"
+    host.create(days=1)
+    assert host.report()["error"] == ""
+    assert not (host.root / "backup-report.json").exists()
+
+
+def test_full_disk_leaves_the_last_report_and_no_rubbish(
+    backup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    backup.write_file(tmp_path / "report.json", {"error": ""})
+    monkeypatch.setattr(backup.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        backup.write_file(tmp_path / "report.json", {"error": "x"})
+    assert json.loads((tmp_path / "report.json").read_text()) == {"error": ""}
+    assert not (tmp_path / ".report.json").exists()
 
 
 # Keeping them ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import json
 import os
@@ -127,6 +128,56 @@ def test_nothing_goes_without_a_good_backup(
     with pytest.raises(clean.CleanError, match="Nothing was removed, since there is no backup"):
         clean.run(arguments(report), NOW)
     assert airflow.calls + airflow.others == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"5",
+        b"[" * 99_999,
+        bytes(range(256)),
+        b'{"last": []}',
+        b'{"last": {}}',
+        b'{"last": {"time": "x"}}',
+    ],
+    ids=lambda content: content[:20],
+)
+def test_nothing_goes_by_a_report_that_a_power_cut_has_spoilt(
+    clean: ModuleType, airflow: Airflow, report: Path, content: bytes
+) -> None:
+    report.write_bytes(content)
+    with pytest.raises(clean.CleanError, match=r"Nothing was removed, since .*backup.json is broken. Remedy: `systemctl start"):
+        clean.run(arguments(report), NOW)
+    assert airflow.calls + airflow.others == []
+
+
+def test_nothing_goes_by_a_report_that_cannot_be_read(clean: ModuleType, airflow: Airflow, report: Path) -> None:
+    report.unlink()
+    report.mkdir()
+    with pytest.raises(clean.CleanError, match=r"Nothing was removed, since .*backup.json cannot be read: Is a directory"):
+        clean.run(arguments(report), NOW)
+
+
+def test_full_disk_is_told_and_leaves_the_last_report(
+    clean: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "database-clean.json"
+    clean.write_file(place, {"time": 1})
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(clean.os, "fsync", full)
+    monkeypatch.setattr(clean, "run", lambda arguments, now: {"time": 2})
+    monkeypatch.setattr(sys, "argv", ["x", "--days", "90", "--batch-size", "5", "--report", str(place)])
+    with pytest.raises(SystemExit, match=r"rows were removed, but .*database-clean.json could not be written: No space left"):
+        clean.main()
+    assert json.loads(place.read_text()) == {"time": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["database-clean.json"]
 
 
 def test_failure_of_airflow_is_one(clean: ModuleType, airflow: Airflow, report: Path) -> None:
