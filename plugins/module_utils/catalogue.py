@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+from ansible_collections.airfield.metal.plugins.module_utils.files import read_json
 
 BOOLEANS = ("t", "true", "1", "f", "false", "0")
 
@@ -42,6 +45,17 @@ def suggest(name: str, names: Iterable[str]) -> str:
     """The nearest of the names, as the end of a message; empty where none is near."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def read(release: str, names: Collection[str]) -> tuple[dict[str, Any], str]:
+    """What an installed release says of itself, and what is wrong with that; empty and nothing where there is no release.
+
+    :arg names: what is needed of it.
+    """
+    found, problem = read_json(os.path.join(release, "airfield.json"), names)
+    folder = os.path.realpath(release)
+    remedy = f"Remedy: the release is damaged; remove {folder} on this host and run site.yml, which brings it anew."
+    return found, f"{problem} {remedy}" if problem else ""
 
 
 def find_problems(options: Mapping[str, Any], catalogue: Mapping[str, Any], unknown_sections: bool = False) -> list[str]:

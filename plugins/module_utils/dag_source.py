@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.airfield.metal.plugins.module_utils.files import put_in_place, read_json
+
 # Keys of a source that is a repository, and whether it must have them.
 REPOSITORY = {"repository": True, "ref": False, "key_file": False, "subdirectory": False}
 SKIPPED = ("__pycache__", ".git")
@@ -118,6 +120,14 @@ def content_hash(root: str) -> str:
     return total.hexdigest()[:12]
 
 
+def read_mark(path: str) -> tuple[dict[str, Any], str]:
+    """What is known of a revision on a host, and what is wrong with that; empty and nothing where it is not complete."""
+    mark, problem = read_json(path, ("requirements",))
+    if mark and not all(isinstance(mark.get(name, []), list) for name in ("checked", "requirements")):
+        return {}, f"{path} is broken."
+    return mark, problem
+
+
 def write_archive(root: str, archive: str) -> None:
     """Pack a folder; the same content gives the same bytes."""
 
@@ -137,8 +147,8 @@ def write_archive(root: str, archive: str) -> None:
         ):
             for relative in walk(root):
                 tar.add(os.path.join(root, relative), relative, recursive=False, filter=level)
-        # A run that is killed on the way must not leave half of it under this name.
-        os.replace(temporary, archive)
+        # A run that is killed on the way, or a power cut, must not leave half of it under this name.
+        put_in_place(temporary, archive)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import tempfile
+from collections.abc import Collection
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -23,12 +25,47 @@ FILE_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def read_text(path: str) -> str | None:
-    """The content of a file, or None where there is none."""
+    """The content of a file, or None where there is none. What is no text differs from every text."""
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
+        with open(path, encoding="utf-8", errors="replace", newline="") as stream:
             return stream.read()
     except FileNotFoundError:
         return None
+
+
+def read_json(path: str, names: Collection[str] = ()) -> tuple[dict[str, Any], str]:
+    """A JSON file of ours, and what is wrong with it; empty and nothing where there is none.
+
+    Nothing that is wrong with such a file may stop what reads it: it tells the problem, and makes the file anew where it can.
+
+    :arg names: what must be in it.
+    """
+    try:
+        with open(path, "rb") as stream:
+            value = json.loads(stream.read())
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as error:
+        return {}, f"{path} cannot be read ({error.strerror})."
+    except (ValueError, RecursionError):
+        value = None
+    return (value, "") if isinstance(value, dict) and {*names} <= value.keys() else ({}, f"{path} is broken.")
+
+
+def sync(path: str) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def put_in_place(temporary: str, path: str) -> None:
+    """Give a file its name. After a power cut the old one or the new one has it, whole."""
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(os.path.dirname(path) or ".")
 
 
 def set_attributes(module: AnsibleModule, path: str, mode: str, owner: str, group: str) -> bool:
@@ -75,7 +112,7 @@ def ensure_file(
             stream.write(content)
         set_attributes(module, temporary, mode, owner, group)
         # Not module.atomic_move: it gives a file that is new the umask's mode, 0644 for a file of secrets.
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     return True
 
 

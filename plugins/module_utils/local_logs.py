@@ -191,9 +191,10 @@ def recall(path: str) -> set[str]:
     """What the last run has told; nothing where that cannot be read."""
     try:
         with open(path, encoding="utf-8") as stream:
-            return set(json.load(stream))
-    except (OSError, ValueError):
+            told = json.load(stream)
+    except (OSError, ValueError, RecursionError):
         return set()
+    return {name for name in told if isinstance(name, str)} if isinstance(told, list) else set()
 
 
 def main() -> None:
@@ -233,8 +234,10 @@ def main() -> None:
         LOG.error("%s is lost: it was not uploaded yet, and the logs need more than airflow_local_log_max_mb.", path)
     problems |= full_disks(arguments.disk, arguments.disk_percent)
     told = recall(arguments.state)
-    with open(arguments.state, "w", encoding="utf-8") as stream:
+    # In memory: no power cut leaves half of it, but a kill might.
+    with open(arguments.state + ".new", "w", encoding="utf-8") as stream:
         json.dump(sorted(problems), stream)
+    os.replace(arguments.state + ".new", arguments.state)
     for message in problems.values():
         LOG.error(message)
     if problems:

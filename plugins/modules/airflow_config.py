@@ -96,8 +96,6 @@ path:
   type: str
 """
 
-import json
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -111,12 +109,20 @@ from ansible_collections.airfield.metal.plugins.module_utils.files import (
 )
 
 
+class DamagedReleaseError(Exception):
+    """What is wrong with a release, and the remedy."""
+
+
 def find_problems(options: dict[str, Any], release: str, path: str) -> list[str]:
-    """What the installed release would not accept in airflow.cfg; nothing where there is no release yet."""
-    description = read_text(os.path.join(release, "airfield.json"))
-    if description is None:
+    """What the installed release would not accept in airflow.cfg; nothing where there is no release yet.
+
+    :raises DamagedReleaseError: where it cannot be asked.
+    """
+    declared, problem = catalogue.read(release, ("free_sections", "moved", "options"))
+    if problem:
+        raise DamagedReleaseError(problem)
+    if not declared:
         return []
-    declared = json.loads(description)
     problems = catalogue.find_problems(options, declared)
     dummy, secrets = catalogue.split_sensitive(
         {section: body for section, body in options.items() if isinstance(body, dict)}, declared
@@ -140,7 +146,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    problems = find_problems(params["options"], params["release"], params["path"])
+    try:
+        problems = find_problems(params["options"], params["release"], params["path"])
+    except DamagedReleaseError as error:
+        module.fail_json(msg=f"airflow.cfg was not changed: {error}")
     if problems:
         module.fail_json(
             msg="airflow.cfg was not changed: {} Remedy: correct airflow_config in the inventory.".format(" ".join(problems))

@@ -138,6 +138,7 @@ unknown:
 import fcntl
 import glob
 import grp
+import gzip
 import json
 import os
 import re
@@ -146,13 +147,14 @@ import shutil
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.validation import check_type_path
 from ansible_collections.airfield.metal.plugins.module_utils import dag_source
-from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, ensure_folder, read_text
+from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, ensure_folder, sync
 from ansible_collections.airfield.metal.plugins.module_utils.service_account import call_as
 
 # What an import says that asked for something which is only in the database.
@@ -253,7 +255,7 @@ def pack(module: AnsibleModule) -> dict[str, Any]:
             revision = git.revision(commit)
         folder = params["cache"]
         archive = os.path.join(folder, revision + ".tar.gz")
-        exists = os.path.exists(archive)
+        exists = is_whole(archive)
         if not isinstance(source, str):
             if exists:
                 root = unpack(archive, os.path.join(scratch, "archive"))
@@ -271,6 +273,19 @@ def pack(module: AnsibleModule) -> dict[str, Any]:
                 dag_source.write_archive(root, archive)
             forget_archives(folder)
     return {"changed": not exists, "revision": revision, "archive": archive, "requirements": requirements}
+
+
+def is_whole(archive: str) -> bool:
+    """Whether there is an archive that can be read to its end. One that cannot is packed anew."""
+    try:
+        with gzip.open(archive) as packed, tarfile.open(fileobj=packed) as tar:
+            members = tar.getmembers()
+            # Only the end of a gzip file says whether all of it is right.
+            while packed.read(2**20):
+                pass
+            return bool(members)
+    except (OSError, EOFError, tarfile.TarError, zlib.error):
+        return False
 
 
 def forget_archives(folder: str) -> None:
@@ -320,8 +335,7 @@ class Revision:
 
     def read_mark(self) -> dict[str, Any]:
         """What is known of the revision; empty where it is not complete."""
-        text = read_text(self.mark)
-        return json.loads(text) if text else {}
+        return dag_source.read_mark(self.mark)[0]
 
     def write_mark(self, content: dict[str, Any]) -> None:
         ensure_file(self.module, self.mark, json.dumps(content, sort_keys=True) + "\n")
@@ -331,7 +345,9 @@ class Revision:
         if known.get("requirements") == self.params["requirements"]:
             return {"changed": False}
         if not self.module.check_mode:
-            if not known:
+            # There is a mark only beside all files, also where it is broken.
+            is_current = os.path.realpath(os.path.join(self.root, "current")) == os.path.realpath(self.path)
+            if not os.path.isdir(self.path) or not (is_current or os.path.exists(self.mark)):
                 self.unpack()
             self.write_mark({"checked": known.get("checked", []), "requirements": self.params["requirements"]})
             os.unlink(self.params["archive"])
@@ -346,7 +362,14 @@ class Revision:
         partial = self.path + ".partial"
         for leftover in (partial, self.path):
             shutil.rmtree(leftover, ignore_errors=True)
-        unpack(self.params["archive"], partial)
+        try:
+            unpack(self.params["archive"], partial)
+        except (EOFError, tarfile.TarError, zlib.error) as error:
+            name = os.path.basename(self.path) + ".tar.gz"
+            self.module.fail_json(
+                msg=f"{self.params['archive']} is damaged ({error}). Remedy: remove {name} from airflow_release_cache on the "
+                f"controller, and run this again: it is packed anew."
+            )
         close_to_others(partial, group)
         os.rename(partial, self.path)
         os.sync()  # a power cut must not leave the mark and take the files
@@ -414,6 +437,7 @@ class Revision:
             elif not before and os.path.isdir(link):
                 os.rmdir(link)
             os.rename(temporary, link)
+            sync(self.root)
         return {
             "changed": True,
             "diff": {"before": f"{link} -> {before}\n", "after": f"{link} -> {after}\n"},

@@ -128,9 +128,17 @@ address:
   type: str
   sample: 192.0.2.21
 backup:
-  description: What a host that backs the cluster up knows of it; empty elsewhere, and before the first backup.
+  description:
+    - What a host that backs the cluster up knows of it; empty elsewhere, and before the first backup.
+    - C(error) says what is wrong, with the remedy; also that the last backup was killed, or that this cannot be read.
+    - C(broken) has archives that count as none, and why.
   returned: always
   type: dict
+broken:
+  description: What is recorded on the host and cannot be read any more, one sentence each with its remedy.
+  returned: always
+  type: list
+  elements: str
   contains:
     last:
       description: The last backup, with C(name), C(rows), C(bytes), C(sha256), C(airflow_version), C(revisions), C(seconds)
@@ -322,8 +330,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils import environment_file
-from ansible_collections.airfield.metal.plugins.module_utils.files import read_text
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source, environment_file
+from ansible_collections.airfield.metal.plugins.module_utils.files import read_json, read_text
 
 # Run by the release's Python: it has the drivers. Prints one JSON object.
 DATABASE_PROBE = """
@@ -360,6 +368,8 @@ except Exception as error:
 result["migrated"] = result["revisions"] == heads
 print(json.dumps(result))
 """
+# What is in the record of an upgrade.
+UPGRADE = ("from", "to", "releases", "state")
 NO_DATABASE = {"error": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}, "migrated": False}
 
 
@@ -503,13 +513,52 @@ def fernet_keys(
     return found
 
 
-def backup_report(now: float, path: str = "/var/lib/airfield/backup.json") -> dict[str, Any]:
+def backup_report(
+    now: float,
+    path: str = "/var/lib/airfield/backup.json",
+    spare: str = "/run/airfield/backup-report.json",
+    processes: str = "/proc",
+) -> dict[str, Any]:
     """What the last backup has left, with ages by this host's clock."""
-    report = json.loads(read_text(path) or "{}")
+    remedy = "Remedy: `systemctl start airfield-backup` on this host"
+    found = []
+    # In memory is what found no room on the disk.
+    for place in (path, spare):
+        report, problem = read_json(place)
+        found.append((max(number(report.get("attempted")), begun_at(report)), report, problem))
+    written, report, problem = max(found, key=lambda row: row[0])
+    error = str(report.get("error") or "")
+    if problem:
+        error = f"{problem} {remedy}, which makes it anew."
     for name in ("last", "tested"):
-        if name in report:
+        if name in report and not (isinstance(report[name], dict) and isinstance(report[name].get("time"), (int, float))):
+            del report[name]
+            error = f"{error or path + ' is broken.'} {remedy}, which makes it anew."
+        elif name in report:
             report[name]["age_hours"] = round((now - report[name]["time"]) / 3600, 2)
-    return report
+    if begun_at(report) and not is_backup(report["begun"].get("pid"), processes):
+        hours = round((now - begun_at(report)) / 3600, 1)
+        error = f"The backup that was begun {hours} hours ago was killed before its end. {remedy}."
+    return {**report, "error": error} if report or error else {}
+
+
+def number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def begun_at(report: Mapping[str, Any]) -> float:
+    """When a backup has begun that has not said how it has ended; 0 where there is none."""
+    begun = report.get("begun")
+    return number(begun.get("time")) if isinstance(begun, dict) else 0.0
+
+
+def is_backup(pid: Any, processes: str) -> bool:
+    """Whether a process makes a backup."""
+    try:
+        with open(f"{processes}/{pid}/cmdline", "rb") as stream:
+            return b"airfield_backup" in stream.read()
+    except OSError:
+        return False
 
 
 def service_states(module: AnsibleModule, patterns: list[str]) -> dict[str, str]:
@@ -532,12 +581,36 @@ def link_target(path: str) -> str:
 def delivered(root: str) -> dict[str, Any]:
     """What module airflow_dags has brought to the host."""
     current = link_target(os.path.join(root, "current"))
-    mark = read_text(os.path.join(root, current + ".complete")) if current else None
+    marks = {
+        os.path.basename(path)[: -len(".complete")]: dag_source.read_mark(path)[0] for path in glob.glob(root + "/*.complete")
+    }
     return {
         "current": current,
-        "revisions": sorted(os.path.basename(path)[: -len(".complete")] for path in glob.glob(root + "/*.complete")),
-        "requirements": json.loads(mark)["requirements"] if mark else [],
+        # Without one that a power cut has spoilt: it is brought anew.
+        "revisions": sorted(revision for revision, mark in marks.items() if mark),
+        "requirements": marks.get(current, {}).get("requirements", []),
     }
+
+
+def broken_records(base: str, lib: str = "/var/lib/airfield") -> list[str]:
+    """What of a host's state cannot be read and cannot be guessed, with the remedy."""
+    dummy, problem = catalogue.read(os.path.join(base, "current"), ("heads", "options"))
+    problems = [problem] if problem else []
+    dummy, problem = read_json(lib + "/upgrade.json", UPGRADE)
+    if problem:
+        problems.append(
+            f"{problem} It said how far an upgrade had come. Remedy: remove it. If an upgrade was under way, run "
+            "playbooks/upgrade.yml with its version again, or site.yml where all hosts have that version."
+        )
+    for root in (base + "/dags", base + "/resources"):
+        mark = os.path.join(root, link_target(os.path.join(root, "current")) + ".complete")
+        dummy, problem = dag_source.read_mark(mark)
+        if problem:
+            problems.append(
+                f"{problem} It said which packages the delivered files need. Remedy: remove it and run "
+                "playbooks/deploy_dags.yml."
+            )
+    return problems
 
 
 def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str, Any]:
@@ -545,13 +618,14 @@ def probe_database(module: AnsibleModule, params: Mapping[str, str]) -> dict[str
     description = os.path.join(params["release"], "airfield.json")
     if not os.path.exists(description) or not os.path.exists(params["environment_file"]):
         return {**NO_DATABASE, "error": ""}
-    with open(description, encoding="utf-8") as stream:
-        heads = json.load(stream)["heads"]
+    declared, problem = catalogue.read(params["release"], ("heads",))
+    if problem:
+        return {**NO_DATABASE, "error": problem}
     name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
     secrets = environment_file.parse(read_text(params["environment_file"]))
     dummy, stdout, stderr = module.run_command(
         [os.path.join(params["release"], "bin/python"), "-c", DATABASE_PROBE],
-        data=json.dumps(heads),
+        data=json.dumps(declared["heads"]),
         environ_update={name: secrets[name]},
     )
     try:
@@ -601,6 +675,7 @@ def main() -> None:
         "architecture": platform.machine(),
         "address": own_address(),
         "backup": backup_report(time.time()),
+        "broken": broken_records(base),
         "cpus": os.cpu_count(),
         "current": os.path.basename(link_target(os.path.join(base, "current"))),
         "dags": delivered(os.path.join(base, "dags")),
@@ -625,7 +700,7 @@ def main() -> None:
         ),
         "worker_queues": worker_queues(),
         "unanswered": unanswered(params["connect"], params["timeout"]),
-        "upgrade": json.loads(read_text("/var/lib/airfield/upgrade.json") or "{}"),
+        "upgrade": read_json("/var/lib/airfield/upgrade.json", UPGRADE)[0],
         "unresolvable": unresolvable(params["resolve"]),
     }
     if params["database"]:

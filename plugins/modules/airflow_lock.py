@@ -160,7 +160,7 @@ def write(path: str, owner: dict[str, Any]) -> None:
     """Put the lock in place in one step, so that one that was killed on the way leaves none without an owner."""
     with open(path + ".new", "w", encoding="utf-8") as stream:
         json.dump({**owner, "since": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")}, stream)
-    os.replace(path + ".new", path)
+    files.put_in_place(path + ".new", path)
 
 
 def acquire(module: AnsibleModule) -> dict[str, Any]:

@@ -116,7 +116,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.yaml import yaml_dump
 from ansible_collections.airfield.metal.plugins.module_utils import objects, service_account
 from ansible_collections.airfield.metal.plugins.module_utils.catalogue import suggest
-from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, read_text
+from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, read_json
 from ansible_collections.airfield.metal.plugins.module_utils.objects import Change, Objects
 
 OTHER_KEY = (
@@ -614,7 +614,10 @@ def main() -> None:
     if not any(wanted.values()) and not params["purge"] and not params["administrator"]:
         module.exit_json(changed=False, changes=[])
     path = params["passwords_file"]
-    proofs = json.loads(read_text(path) or "{}")
+    found, problem = read_json(path)
+    if problem:
+        module.warn(f"{problem} It is made anew, with every password.")
+    proofs = {name: proof for name, proof in found.items() if isinstance(proof, str)}
     try:
         result = service_account.call_airflow(
             module, {}, reconcile, wanted, params["purge"], params["administrator"], proofs, module.check_mode

@@ -105,6 +105,7 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.airfield.metal.plugins.module_utils.files import put_in_place, sync
 
 # dpkg-deb insists on it; nobody installs the package.
 CONTROL = """Package: airflow-release
@@ -151,6 +152,7 @@ class Release:
 
     def complete(self) -> None:
         self.write(".complete", "")
+        sync(self.path)
         os.chmod(self.path, 0o755)  # noqa: S103 - read by the services' user, who is another
 
     def install_uv(self, folder: str) -> str:
@@ -199,6 +201,7 @@ class Release:
             # A consistent environment can still be one in which Airflow does not start: only starting it tells.
             home = {"AIRFLOW_HOME": os.path.join(folder, "home"), "PYTHONDONTWRITEBYTECODE": "1"}
             self.write("airfield.json", self.run(python, self.params["describe"], **home))
+        os.sync()  # a power cut must not leave the mark and take the files
         self.complete()
         return True
 
@@ -216,7 +219,7 @@ class Release:
             finally:
                 shutil.rmtree(control)
             os.chmod(partial, 0o644)
-            os.rename(partial, archive)
+            put_in_place(partial, archive)
         return True
 
     def unpack(self) -> bool:
@@ -228,11 +231,23 @@ class Release:
             for leftover in (partial, self.path):
                 shutil.rmtree(leftover, ignore_errors=True)
             os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
-            self.run("dpkg-deb", "--extract", self.params["archive"], partial)
+            self.extract(partial)
+            os.sync()  # the mark is among the files
             os.rename(partial, self.path)
             self.complete()
+            sync(os.path.dirname(self.path))
             os.unlink(self.params["archive"])
         return True
+
+    def extract(self, folder: str) -> None:
+        archive = self.params["archive"]
+        rc, stdout, stderr = self.module.run_command(["dpkg-deb", "--extract", archive, folder])
+        if rc:
+            self.module.fail_json(
+                msg=f"{archive} could not be unpacked: {stderr.strip()} Remedy: make room where the disk is full; otherwise "
+                f"remove {self.params['id']}.deb from airflow_release_cache on the controller, and run this again: it is made "
+                f"anew."
+            )
 
     def switch(self) -> tuple[bool, dict[str, str]]:
         link = os.path.join(self.base, "current")
@@ -255,6 +270,7 @@ class Release:
                 os.unlink(temporary)
             os.symlink(after, temporary)
             os.rename(temporary, link)
+            sync(self.base)
         return True, {"before": f"current -> {before}\n", "after": f"current -> {after}\n"}
 
     def prune(self) -> list[str]:

@@ -61,7 +61,19 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, make_folders, read_text
+from ansible_collections.airfield.metal.plugins.module_utils.files import ensure_file, make_folders, put_in_place, read_text
+
+# How a file of age's begins.
+HEADER = b"age-encryption.org/v1\n"
+
+
+def is_sealed(path: str) -> bool:
+    """Whether there is something that age has encrypted."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(len(HEADER)) == HEADER
+    except OSError:
+        return False
 
 
 def seal(module: AnsibleModule, path: str, recipients: list[str], text: str) -> None:
@@ -76,7 +88,7 @@ def seal(module: AnsibleModule, path: str, recipients: list[str], text: str) -> 
         os.umask(mask)
     if rc:
         module.fail_json(msg=f"age could not encrypt {path}: {stderr.strip()} Remedy: correct airflow_backup_public_key.")
-    os.replace(temporary, path)
+    put_in_place(temporary, path)
 
 
 def main() -> None:
@@ -92,7 +104,7 @@ def main() -> None:
     path, recipients = params["path"], params["recipients"]
     text = json.dumps(params["secrets"], sort_keys=True)
     mark = hashlib.sha256(json.dumps([sorted(recipients), text]).encode()).hexdigest() + "\n"
-    changed = not os.path.exists(path) or read_text(path + ".sha256") != mark
+    changed = not is_sealed(path) or read_text(path + ".sha256") != mark
     if changed and not module.check_mode:
         seal(module, path, recipients, text)
     # After what it stands for.

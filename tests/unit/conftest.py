@@ -91,6 +91,17 @@ class Commands:
         return rc, stdout, stderr
 
 
+# What a power cut, or a hand, makes of a JSON file of ours.
+SPOILT = [b"", b"{", b"[]", b"null", b"5", b'"text"', b"[" * 99_999, b"\0" * 4096, bytes(range(256)), b"{}", b'{"other": 1}']
+
+
+@pytest.fixture(params=SPOILT, ids=lambda content: repr(content[:12]))
+def spoilt(request: pytest.FixtureRequest) -> bytes:
+    """The content of a file that has lost its own."""
+    content: bytes = request.param
+    return content
+
+
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     """No program runs; the test gives the answers and sees what was asked for."""

@@ -122,8 +122,8 @@ class Broker:
 
 
 def filed(path: Path) -> set[str]:
-    """Queues that the worker shall have by now; a drain may have begun since this run did."""
-    return set(path.read_text().partition('"')[2].rpartition('"')[0].split(","))
+    """Queues that the worker shall have by now; a drain may have begun since this run did. None where that cannot be read."""
+    return set(path.read_text(errors="replace").partition('"')[2].rpartition('"')[0].split(","))
 
 
 def look(
@@ -169,9 +169,11 @@ def follow(before: Stall | None, seen: Look, now: float) -> Stall:
 def recall(path: Path) -> Stall | None:
     """What the last run left; None where that cannot be read."""
     try:
-        return Stall(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        stall = Stall(**json.loads(path.read_text()))
+        numbers = [stall.since, stall.seen, stall.main, stall.total or 0, *stall.tasks]
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return stall if all(isinstance(number, (int, float)) for number in numbers) else None
 
 
 def reason(seen: Look, seconds: float, slots: int) -> str:
@@ -219,7 +221,10 @@ def main() -> None:
         return
     stall = follow(before, seen, now)
     if now - stall.since < arguments.patience:
-        arguments.state.write_text(json.dumps(asdict(stall)))
+        # In memory: no power cut leaves half of it, but a kill might.
+        temporary = arguments.state.with_name(f".{arguments.state.name}")
+        temporary.write_text(json.dumps(asdict(stall)))
+        temporary.replace(arguments.state)
         return
     print(reason(seen, now - stall.since, arguments.concurrency), flush=True)
     # `try-`: it may have been stopped since the look, and must then stay so.

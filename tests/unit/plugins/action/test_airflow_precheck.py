@@ -179,3 +179,9 @@ def test_version_that_nobody_mends_is_warned_of(run: Callable[..., dict[str, Any
     warnings = result.get("warnings", [])
     assert len(warnings) == warned
     assert all("3.3.2 reached its end of life in April 2026" in warning for warning in warnings)
+
+
+def test_record_that_is_broken_stops_the_run(find_problems: Callable[..., list[str]]) -> None:
+    assert find_problems(found={"broken": ["upgrade.json is broken. Remedy: remove it."]}) == [
+        "upgrade.json is broken. Remedy: remove it."
+    ]

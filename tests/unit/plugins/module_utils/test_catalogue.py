@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import configparser
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +111,14 @@ def test_text_does_not_depend_on_the_order_of_options() -> None:
     ordered: dict[str, Any] = {"a": {"x": {"k": 1, "l": 2}, "y": 2}, "b": {"z": 3}}
     shuffled: dict[str, Any] = {"b": {"z": 3}, "a": {"y": 2, "x": {"l": 2, "k": 1}}}
     assert catalogue.render(ordered) == catalogue.render(shuffled)
+
+
+def test_release_that_cannot_say_what_it_is_is_damaged(tmp_path: Path, spoilt: bytes) -> None:
+    assert catalogue.read(str(tmp_path), ["heads"]) == ({}, "")
+    (tmp_path / "airfield.json").write_bytes(spoilt)
+    found, problem = catalogue.read(str(tmp_path), ["heads"])
+    assert (found, problem) == (
+        {},
+        f"{tmp_path}/airfield.json is broken. Remedy: the release is damaged; remove {tmp_path} on this host and run site.yml, "
+        "which brings it anew.",
+    )

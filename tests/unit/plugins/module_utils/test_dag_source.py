@@ -219,3 +219,22 @@ def test_tag_is_taken_before_a_branch_and_by_its_commit(ref: str, commit: str) -
         "2\trefs/tags/v1\n3\trefs/tags/v1^{}\n4\trefs/heads/v1\n5\trefs/tags/v2\n"
     )
     assert dag_source.pick_commit(listing, ref) == commit
+
+
+@pytest.mark.parametrize("content", [b'{"requirements": {}}', b'{"requirements": [], "checked": "x"}'])
+def test_mark_of_other_types_is_broken(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "one.complete").write_bytes(content)
+    assert dag_source.read_mark(str(tmp_path / "one.complete")) == ({}, f"{tmp_path}/one.complete is broken.")
+
+
+def test_archive_is_on_the_disk_before_it_has_its_name(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[tuple[int, str]] = []
+
+    def put(temporary: str, path: str) -> None:
+        placed.append((os.stat(temporary).st_size, path))
+        os.replace(temporary, path)
+
+    monkeypatch.setattr(dag_source, "put_in_place", put)
+    archive = tmp_path / "a.tar.gz"
+    dag_source.write_archive(str(folder), str(archive))
+    assert placed == [(archive.stat().st_size, str(archive))]

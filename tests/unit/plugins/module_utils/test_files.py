@@ -112,3 +112,45 @@ def test_what_a_killed_run_left_is_removed(make_module: Make, tmp_path: Path) ->
 def test_diff_is_empty_without_a_difference() -> None:
     assert files.text_diff("/f", "a\n", "a\n") == []
     assert files.text_diff("/f", None, "a\n") == [{"before_header": "/f", "after_header": "/f", "before": "", "after": "a\n"}]
+
+
+def test_json_that_is_none_is_told_and_stops_nobody(tmp_path: Path, spoilt: bytes) -> None:
+    path = tmp_path / "file.json"
+    assert files.read_json(str(path), ["name"]) == ({}, "")
+    path.write_bytes(spoilt)
+    assert files.read_json(str(path), ["name"]) == ({}, f"{path} is broken.")
+    path.write_text('{"name": [1]}')
+    assert files.read_json(str(path), ["name"]) == ({"name": [1]}, "")
+    path.unlink()
+    path.mkdir()
+    assert files.read_json(str(path), ["name"]) == ({}, f"{path} cannot be read (Is a directory).")
+
+
+def test_file_that_is_no_text_is_replaced(make_module: Make, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)))
+    assert files.ensure_file(make_module(), str(path), "text\n")
+    assert path.read_text() == "text\n"
+    assert not files.ensure_file(make_module(), str(path), "text\n")
+
+
+def test_file_is_on_the_disk_before_it_has_its_name(make_module: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, str]] = []
+    replace, fsync = os.replace, os.fsync
+
+    def note_sync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        done.append(("synced", path.read_text() if path.is_file() else path.name))
+        fsync(handle)
+
+    def note_name(old: str, new: str) -> None:
+        done.append(("named", Path(new).name))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", note_name)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    files.ensure_file(make_module(), str(tmp_path / "file"), "text\n")
+    assert done == [("synced", "text\n"), ("named", "file"), ("synced", tmp_path.name)]
+    done.clear()
+    files.ensure_file(make_module(), str(tmp_path / "file"), "text\n")
+    assert done == []

@@ -415,3 +415,8 @@ def test_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert local_logs.recall(str(tmp_path / "bad")) == set()
     (tmp_path / "good").write_text(json.dumps(["a"]))
     assert local_logs.recall(str(tmp_path / "good")) == {"a"}
+
+
+def test_spoilt_state_is_none(tmp_path: Path, spoilt: bytes) -> None:
+    (tmp_path / "told.json").write_bytes(spoilt)
+    assert local_logs.recall(str(tmp_path / "told.json")) == set()

@@ -154,3 +154,14 @@ def test_unknown_group_fails_and_leaves_no_file_behind(run_module: RunModule, ho
 def test_environment_needs_a_file(run_module: RunModule, host: Host) -> None:
     del host.task["environment_file"]
     assert "environment_file" in run_module(airflow_config, **host.task)["msg"]
+
+
+def test_damaged_release_is_told_and_changes_nothing(run_module: RunModule, host: Host, tree: Tree, spoilt: bytes) -> None:
+    (host.release / "airfield.json").write_bytes(spoilt)
+    before = tree(host.root)
+    result = run_module(airflow_config, **host.task)
+    assert result["failed"]
+    assert result["msg"].startswith(
+        f"airflow.cfg was not changed: {host.release}/airfield.json is broken. Remedy: the release is"
+    )
+    assert tree(host.root) == before

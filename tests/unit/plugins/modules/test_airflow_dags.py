@@ -488,3 +488,50 @@ def test_mark_without_its_folder_is_removed(host: Host) -> None:
     shutil.rmtree(host.root / "one")
     host.stage("two")
     assert host.switch("two", keep=0)["removed"] == ["one"]
+
+
+# What a power cut spoils ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [0, 10, 0.5, -1])
+@pytest.mark.parametrize("kind", ["folder", "repository"])
+def test_archive_that_was_cut_off_is_packed_anew(
+    pack: RunModule, folder: Path, repository: Path, kind: str, part: float
+) -> None:
+    source: Any = str(folder) if kind == "folder" else {"repository": str(repository)}
+    archive = Path(pack(source)["archive"])
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: int(part * len(whole)) if 0 < part < 1 else int(part)])
+    result = pack(source)
+    assert (result["changed"], result["archive"]) == (True, str(archive))
+    assert archive.read_bytes() == whole
+
+
+def test_archive_that_is_rubbish_is_packed_anew(pack: RunModule, folder: Path, spoilt: bytes) -> None:
+    archive = Path(pack(str(folder))["archive"])
+    archive.write_bytes(spoilt)
+    assert pack(str(folder))["changed"]
+    assert airflow_dags.is_whole(str(archive))
+
+
+def test_archive_that_arrived_in_part_is_told_with_its_remedy(host: Host) -> None:
+    archive = Path(host.pack(str(write(host.tmp_path / "source", a_py="a" * 9999)), revision="one")["archive"])
+    archive.write_bytes(archive.read_bytes()[:-20])
+    result = host.run("staged", "one", archive=str(archive), group=GROUP, requirements=[])
+    assert result["failed"]
+    assert "Remedy: remove one.tar.gz from airflow_release_cache on the controller" in result["msg"]
+    assert not (host.root / "one").exists()
+
+
+def test_spoilt_mark_is_made_anew_and_the_files_stay(host: Host, spoilt: bytes, tree: Tree) -> None:
+    host.stage("one", requirements=("pandas==2.3.3",))
+    host.switch("one")
+    before = tree(host.root / "one")
+    (host.root / "one.complete").write_bytes(spoilt)
+    assert host.check("one")["errors"] == {}
+    # Also as the message has people do it: without the mark.
+    for spoil in (lambda: (host.root / "one.complete").write_bytes(spoilt), (host.root / "one.complete").unlink):
+        spoil()
+        assert host.stage("one", requirements=("pandas==2.3.3",))["changed"]
+        assert json.loads((host.root / "one.complete").read_text()) == {"checked": [], "requirements": ["pandas==2.3.3"]}
+    assert tree(host.root / "one") == before

@@ -493,3 +493,94 @@ def test_mysql_is_described(name: str, run_probe: Callable[..., dict[str, Any]])
         "variables": {"log_bin": "ON", "log_bin_trust_function_creators": "OFF"},
     }
     assert "explicit_defaults_for_timestamp" in asked[0]
+
+
+# What a power cut spoils ------------------------------------------------------------------------------------------------
+
+
+def report_of(tmp_path: Path, now: float = 8200.0) -> dict[str, Any]:
+    places = [str(tmp_path / name) for name in ("backup.json", "spare.json", "proc")]
+    return airflow_info.backup_report(now, *places)
+
+
+ANEW = "Remedy: `systemctl start airfield-backup` on this host, which makes it anew."
+
+
+def test_spoilt_report_of_backups_is_an_error_with_its_remedy(tmp_path: Path, spoilt: bytes) -> None:
+    path = tmp_path / "backup.json"
+    path.write_bytes(spoilt)
+    report = report_of(tmp_path)
+    if spoilt.startswith((b"{}", b'{"')):
+        assert "last" not in report
+    else:
+        assert report == {"error": f"{path} is broken. {ANEW}"}
+    path.write_bytes(b'{"error": "", "last": ' + (spoilt if spoilt in (b"[]", b"null", b"5", b"{}") else b"0") + b"}")
+    assert report_of(tmp_path) == {"error": f"{path} is broken. {ANEW}"}
+
+
+def test_report_of_backups_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "backup.json").mkdir()
+    assert report_of(tmp_path) == {"error": f"{tmp_path}/backup.json cannot be read (Is a directory). {ANEW}"}
+
+
+def test_report_that_found_no_room_on_the_disk_is_read_from_memory(tmp_path: Path) -> None:
+    (tmp_path / "backup.json").write_text('{"error": "", "attempted": 100, "last": {"time": 100}}')
+    (tmp_path / "spare.json").write_text('{"error": "No space left", "attempted": 200, "last": {"time": 100}}')
+    assert report_of(tmp_path)["error"] == "No space left"
+    (tmp_path / "backup.json").write_text('{"error": "", "attempted": 300, "last": {"time": 300}}')
+    assert report_of(tmp_path)["error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (b"/opt/airflow/current/bin/python\0/usr/local/lib/airfield/airfield_backup.py\0create\0", ""),
+        (
+            b"nginx\0",
+            "The backup that was begun 2.0 hours ago was killed before its end. Remedy: `systemctl start airfield-backup`",
+        ),
+        (None, "The backup that was begun 2.0 hours ago was killed before its end. Remedy: `systemctl start airfield-backup`"),
+    ],
+    ids=["it runs", "another has its number", "it is gone"],
+)
+def test_backup_that_was_killed_is_an_error(tmp_path: Path, command: bytes | None, error: str) -> None:
+    begun = {"error": "", "attempted": 100, "last": {"time": 100}, "begun": {"time": 1000, "pid": 77}}
+    (tmp_path / "backup.json").write_text(json.dumps(begun))
+    if command is not None:
+        (tmp_path / "proc/77").mkdir(parents=True)
+        (tmp_path / "proc/77/cmdline").write_bytes(command)
+    found = report_of(tmp_path)["error"]
+    assert found.startswith(error)
+    assert bool(found) == bool(error)
+
+
+def test_spoilt_mark_is_no_revision(tmp_path: Path, spoilt: bytes) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one.complete").write_bytes(spoilt)
+    (tmp_path / "current").symlink_to("one")
+    assert airflow_info.delivered(str(tmp_path)) == {"current": "one", "revisions": [], "requirements": []}
+
+
+def test_what_cannot_be_guessed_is_told_with_its_remedy(tmp_path: Path, spoilt: bytes) -> None:
+    base, lib = tmp_path / "airflow", tmp_path / "lib"
+    assert airflow_info.broken_records(str(base), str(lib)) == []
+    for folder in (lib, base / "dags/one", base / "resources/two", base / "releases/three"):
+        folder.mkdir(parents=True)
+    for link, target in {"dags/current": "one", "resources/current": "two", "current": "releases/three"}.items():
+        (base / link).symlink_to(target)
+    assert airflow_info.broken_records(str(base), str(lib)) == []
+    paths = [base / "current/airfield.json", lib / "upgrade.json", base / "dags/one.complete", base / "resources/two.complete"]
+    for path in paths:
+        path.write_bytes(spoilt)
+    problems = airflow_info.broken_records(str(base), str(lib))
+    assert [problem.partition(" is broken. ")[0] for problem in problems] == [str(path) for path in paths]
+    assert all(" Remedy: " in problem for problem in problems)
+
+
+def test_database_of_a_damaged_release_is_not_asked(
+    run_module: RunModule, commands: Any, database: Database, spoilt: bytes
+) -> None:
+    (database.release / "airfield.json").write_bytes(spoilt)
+    result = run_module(airflow_info, **database.task)["database"]
+    assert "airfield.json is broken. Remedy: the release is damaged" in result["error"]
+    assert commands.lines == []

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.airfield.metal.plugins.module_utils import objects, service_account
 from ansible_collections.airfield.metal.plugins.modules import airflow_objects
 
@@ -245,3 +246,19 @@ def test_passwords_are_hashed_as_each_series_is_told(monkeypatch: pytest.MonkeyP
     users.conf = SimpleNamespace(get=lambda section, option, fallback=None: options.get((section, option), fallback))
     assert users.hash_password("hunter2") == "pbkdf2 of hunter2"
     assert read == [str(file)]
+
+
+def test_spoilt_proofs_are_told_and_made_anew(
+    run: RunModule, airflow: SimpleNamespace, spoilt: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: warnings.append(text))
+    path = airflow.folder / "passwords.json"
+    path.write_bytes(spoilt)
+    airflow.answer = {"problems": [], "changes": [], "proofs": {"ann": "proof"}}
+    run()
+    # An object with something else in it has a proof that fits nobody.
+    assert set(airflow.calls[-1][-2]) <= {"other"}
+    assert json.loads(path.read_text()) == {"ann": "proof"}
+    told = [f"{path} is broken. It is made anew, with every password."]
+    assert warnings == ([] if spoilt.startswith((b"{}", b'{"')) else told)

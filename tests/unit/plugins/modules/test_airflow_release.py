@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.airfield.metal.plugins.module_utils import files
 from ansible_collections.airfield.metal.plugins.modules import airflow_release
 
 RunModule = Callable[..., dict[str, Any]]
@@ -141,6 +142,15 @@ def test_nothing_is_left_but_the_cache_that_was_asked_for(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_files_are_on_the_disk_before_a_built_release_is_complete(
+    run_module: RunModule, builder: Builder, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(os, "sync", lambda: seen.append(sorted(path.name for path in builder.release.iterdir())))
+    run_module(airflow_release, **task)
+    assert seen == [["airfield.json", "requirements.txt"]]
+
+
 def test_killed_build_is_built_again(run_module: RunModule, builder: Builder, task: dict[str, Any]) -> None:
     builder.release.mkdir(parents=True)
     (builder.release / "half").touch()
@@ -238,6 +248,47 @@ def test_release_is_not_there_before_all_of_it_is_unpacked(
     assert [path.name for path in releases.iterdir()] == ["3.3.2-a"]
 
 
+@pytest.mark.parametrize("part", [0, 100, 0.5, 0.9])
+def test_archive_that_was_cut_off_is_told_with_its_remedy(
+    run_module: RunModule, base: Path, archive: Path, tmp_path: Path, part: float
+) -> None:
+    make_release(base, "3.3.2-a")
+    ship(run_module, "packed", base, archive)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: int(part * len(whole)) if 0 < part < 1 else int(part)])
+    other = tmp_path / "other"
+    result = ship(run_module, "unpacked", other, archive)
+    assert "could not be unpacked" in result["msg"]
+    assert "remove 3.3.2-a.deb from airflow_release_cache on the controller" in result["msg"]
+    assert not (other / "releases/3.3.2-a").exists()
+
+
+def test_files_are_on_the_disk_before_the_release_has_its_name(
+    run_module: RunModule, base: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rename, sync = os.rename, files.sync
+
+    def note_name(old: str, new: str) -> None:
+        done.append(f"named {Path(new).name}")
+        rename(old, new)
+
+    def note_sync(path: str) -> None:
+        done.append(f"synced {Path(path).name}")
+        sync(path)
+
+    monkeypatch.setattr(os, "rename", note_name)
+    monkeypatch.setattr(os, "sync", lambda: done.append("all synced"))
+    monkeypatch.setattr(airflow_release, "sync", note_sync)
+    make_release(base, "3.3.2-a")
+    ship(run_module, "packed", base, archive)
+    ship(run_module, "unpacked", tmp_path / "other", archive)
+    assert done == ["all synced", "named 3.3.2-a", "synced 3.3.2-a", "synced releases"]
+    done.clear()
+    switch(run_module, tmp_path / "other", "3.3.2-a")
+    assert done == ["named current", "synced other"]
+
+
 def test_packed_release_is_not_packed_again(run_module: RunModule, base: Path, archive: Path, tree: Tree) -> None:
     make_release(base, "3.3.2-a")
     ship(run_module, "packed", base, archive)
@@ -259,7 +310,9 @@ def test_archive_of_a_release_that_is_not_complete_does_not_unpack_as_complete(
 ) -> None:
     archive.parent.mkdir()
     archive.write_text("no archive")
-    assert ship(run_module, "unpacked", base, archive)["failed"]
+    result = ship(run_module, "unpacked", base, archive)
+    assert result["failed"]
+    assert "remove 3.3.2-a.deb from airflow_release_cache on the controller" in result["msg"]
     assert not (base / "releases/3.3.2-a/.complete").exists()
 
 

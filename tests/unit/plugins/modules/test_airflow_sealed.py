@@ -25,7 +25,7 @@ def seal(run_module: RunModule, path: Path, commands: Any) -> Callable[..., dict
         if "--recipient=broken" in words:
             return 1, "", "age: error: malformed recipient"
         (output,) = (word.partition("=")[2] for word in words if word.startswith("--output="))
-        Path(output).write_text(f"sealed {len(commands.lines)}")
+        Path(output).write_text(f"age-encryption.org/v1\nsealed {len(commands.lines)}")
         return ""
 
     commands.answer = age
@@ -40,7 +40,7 @@ def test_secrets_go_by_standard_input(seal: Callable[..., Any], commands: Any, p
     (line,) = commands.lines
     assert line == f"age --encrypt --recipient=age1x --output={path}.new"
     assert json.loads(commands.inputs[0]) == SECRETS
-    assert path.read_text() == "sealed 1"
+    assert path.read_text().splitlines()[1] == "sealed 1"
     assert (path.with_name("secrets.age.sha256").stat().st_mode & 0o7777) == 0o600
     assert sorted(file.name for file in path.parent.iterdir()) == ["secrets.age", "secrets.age.sha256"]
 
@@ -49,14 +49,14 @@ def test_same_again_changes_nothing(seal: Callable[..., Any], commands: Any, pat
     seal()
     assert not seal()["changed"]
     assert len(commands.lines) == 1
-    assert path.read_text() == "sealed 1"
+    assert path.read_text().splitlines()[1] == "sealed 1"
 
 
 @pytest.mark.parametrize("other", [{"secrets": {**SECRETS, "airflow_jwt_secret": "b"}}, {"recipients": ["age1y"]}])
 def test_other_secrets_or_keys_are_sealed_anew(seal: Callable[..., Any], path: Path, other: dict[str, Any]) -> None:
     seal()
     assert seal(**other)["changed"]
-    assert path.read_text() == "sealed 2"
+    assert path.read_text().splitlines()[1] == "sealed 2"
 
 
 def test_lost_file_is_made_again(seal: Callable[..., Any], path: Path) -> None:
@@ -64,6 +64,14 @@ def test_lost_file_is_made_again(seal: Callable[..., Any], path: Path) -> None:
     path.unlink()
     assert seal()["changed"]
     assert path.exists()
+
+
+def test_spoilt_file_is_made_again(seal: Callable[..., Any], path: Path, spoilt: bytes) -> None:
+    seal()
+    path.write_bytes(spoilt)
+    assert seal()["changed"]
+    assert path.read_text().splitlines()[1] == "sealed 2"
+    assert not seal()["changed"]
 
 
 def test_check_mode_runs_nothing(seal: Callable[..., Any], commands: Any, path: Path) -> None:
@@ -76,5 +84,5 @@ def test_wrong_key_leaves_what_is_there(seal: Callable[..., Any], path: Path) ->
     result = seal(recipients=["broken"])
     assert result["failed"]
     assert "airflow_backup_public_key" in result["msg"]
-    assert path.read_text() == "sealed 1"
+    assert path.read_text().splitlines()[1] == "sealed 1"
     assert not seal()["changed"]

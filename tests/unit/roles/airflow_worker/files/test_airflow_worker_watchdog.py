@@ -267,6 +267,13 @@ def around(*between: dict[str, Any]) -> list[dict[str, Any]]:
         pytest.param(around({"state": ""}), id="state lost"),
         pytest.param(around({"state": "{"}), id="state cut off"),
         pytest.param(around({"state": "[1]"}), id="state of another kind"),
+        pytest.param(around({"state": "null"}), id="state of no kind"),
+        pytest.param(
+            around({"state": '{"since": "x", "seen": 0, "main": 1, "tasks": [], "total": 0}'}), id="state of other types"
+        ),
+        pytest.param(
+            around({"state": '{"since": 0, "seen": 0, "main": 1, "tasks": null, "total": 0}'}), id="state without tasks"
+        ),
         pytest.param(around({"state": '{"since": 0, "seen": 0}'}), id="state of another version"),
     ],
 )

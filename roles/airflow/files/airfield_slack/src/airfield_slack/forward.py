@@ -49,12 +49,14 @@ class Forwarder:
             self.broker.set(HOST + self.name, int(time.time()), ex=ALIVE)
             self.beaten = time.monotonic()
         for path in outbox.waiting():
-            text = path.read_text(encoding="utf-8")
             try:
+                text = path.read_text(encoding="utf-8")
                 alert = json.loads(text)
                 age = time.time() - alert["time"]
-            except (ValueError, KeyError, TypeError):
-                # Written by somebody else, or cut off by a full disk.
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError, RecursionError):
+                # Written by somebody else, or cut off by a full disk or a power cut.
                 log.error("%s is no alert and was removed", path)
                 path.unlink()
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from airfield_slack.button import Try
+
+log = logging.getLogger(__name__)
 
 # States of an alert: waiting; sending; sent; doubt, when nobody knows whether Slack has it, and noticed, once the channel has
 # been told of that; folded into a summary; dropped.
@@ -120,11 +123,30 @@ class Store:
 
     def __init__(self, path: Path | str) -> None:
         self.lock = threading.RLock()
-        self.connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self.connection.row_factory = sqlite3.Row
-        self.connection.execute("pragma journal_mode = wal")
-        self.connection.execute("pragma synchronous = full")
-        self.connection.executescript(SCHEMA)
+        try:
+            self.connection = self.connect(path)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorname", "") not in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+                raise
+            aside = Path(f"{path}.broken")
+            log.error("%s is broken (%s), and begun anew: it is %s now. What was not sent yet is lost.", path, error, aside)
+            Path(path).replace(aside)
+            for leftover in ("-wal", "-shm"):
+                Path(f"{path}{leftover}").unlink(missing_ok=True)
+            self.connection = self.connect(path)
+
+    @staticmethod
+    def connect(path: Path | str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = full")
+            connection.executescript(SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

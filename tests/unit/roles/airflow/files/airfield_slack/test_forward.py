@@ -83,9 +83,9 @@ def test_old_alert_is_dropped_with_a_word(
     assert "An alert for #a was dropped, as it is 24 hours old" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"time": "x"}'])
-def test_what_is_no_alert_does_not_stop_the_others(broker: Any, place: Path, text: str) -> None:
-    (place / "0001-broken.json").write_text(text)
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"time": "x"}', b"null", b"[" * 99_999, bytes(range(256))])
+def test_what_is_no_alert_does_not_stop_the_others(broker: Any, place: Path, text: bytes) -> None:
+    (place / "0001-broken.json").write_bytes(text)
     leave(1)
     Forwarder(broker, "worker1").step()
     assert [alert["id"] for alert in broker.alerts] == ["1"]

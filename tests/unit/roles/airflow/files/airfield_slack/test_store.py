@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections import Counter
 from pathlib import Path
@@ -146,3 +147,39 @@ def test_silence_begins_once(store: Store) -> None:
     assert store.silent() == {"Host x": 1.0}
     store.set_silent("Host x", None)
     assert store.silent() == {}
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough for one" * 99, bytes(range(256)) * 99])
+def test_store_that_is_broken_is_set_aside_and_begun_anew(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "alerts.db"
+    path.write_bytes(content)
+    (tmp_path / "alerts.db-wal").write_bytes(content)
+    assert Store(path).add(body(), 1.0)
+    assert (tmp_path / "alerts.db.broken").read_bytes() == content
+    assert f"{path} is broken" in caplog.text
+    assert Store(path).channels() == ["#a"]
+
+
+def test_store_with_a_spoilt_page_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.db"
+    store = Store(path)
+    store.add(body(), 1.0)
+    store.connection.close()
+    # The first page has the tables.
+    path.write_bytes(path.read_bytes()[:100] + b"\xff" * 3996 + path.read_bytes()[4096:])
+    assert Store(path).channels() == []
+
+
+def test_store_that_is_locked_or_full_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    path = tmp_path / "alerts.db"
+    Store(path).add(body(), 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "connect", staticmethod(full))
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            Store(path)
+    assert Store(path).channels() == ["#a"]
