@@ -13,6 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.airfield.metal.plugins.module_utils import objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import login, precheck
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import account
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -45,6 +46,7 @@ class ActionModule(ActionBase):
                 "clock_skew": {"type": "float", "required": True},
                 "topology": {"type": "list", "elements": "str", "required": True},
                 "objects": {"type": "bool", "required": True},
+                "components": {"type": "list", "elements": "str", "default": []},
             }
         )
         host = task_vars["inventory_hostname"]
@@ -58,6 +60,11 @@ class ActionModule(ActionBase):
             of_objects, found = self._inventory_values(task_vars, own)
             problems += found + precheck.object_problems(of_objects)
         facts = given["facts"]
+        warnings = [precheck.end_of_life(given["version"], given["end_of_life"])] if given["end_of_life"] else []
+        wanted = account.read_wanted(values)
+        if given["components"] and wanted:
+            problems += account.find_problems(facts, wanted, values.get("airflow_take_over", []))
+            warnings += account.unnamed_groups(wanted.user, facts["other_groups"])
         names = [name for name in task_vars["hostvars"].raw_get(host) if not name.startswith(others)]
         problems += precheck.unknown_variables(names, specs)
         problems += precheck.mistyped_variables(values, specs)
@@ -87,8 +94,8 @@ class ActionModule(ActionBase):
         state = facts.get("database", {}).get("mysql")
         problems += precheck.unfit_mysql([*facts["mysql_servers"], *([state] if state else [])])
         result.update(changed=False, problems=problems)
-        if given["end_of_life"]:
-            result["warnings"] = [precheck.end_of_life(given["version"], given["end_of_life"])]
+        if warnings:
+            result["warnings"] = warnings
         return result
 
     def _inventory_values(self, task_vars: Any, specs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -32,6 +32,15 @@ options:
     type: list
     elements: str
     default: []
+  group:
+    description: Primary group that the user shall have.
+    type: str
+  uid:
+    description: Number that the user shall have.
+    type: int
+  gid:
+    description: Number that the group shall have.
+    type: int
   links:
     description: Symbolic links whose targets are reported, such as those that point to an installed version.
     type: list
@@ -116,7 +125,7 @@ account:
   description: The user O(account); empty where there is none.
   returned: always
   type: dict
-  sample: {uid: 50000, gid: 50000, group: airflow, missing_groups: []}
+  sample: {uid: 50000, gid: 50000, group: airflow, missing_groups: [], surplus_groups: []}
 architecture:
   description: Machine architecture, as uname gives it.
   returned: always
@@ -225,6 +234,31 @@ hostname:
   description: Name that Airflow's processes on this host go by.
   returned: always
   type: str
+ids:
+  description: Who has the names and numbers that the account shall have.
+  returned: always
+  type: dict
+  contains:
+    user:
+      description: The user O(account), with C(uid), C(gid), C(shell) and C(home); empty where there is none.
+      type: dict
+    uid:
+      description: Name of the user with O(uid); empty where it is free.
+      type: str
+    group:
+      description: Number of O(group); null where there is none.
+      type: int
+    gid:
+      description: Name of the group with O(gid); empty where it is free.
+      type: str
+    home:
+      description: Owner of C(/var/lib/airflow), with C(user), C(uid), C(group) and C(gid); empty where that does not exist.
+      type: dict
+other_groups:
+  description: Groups of the user O(account) that neither O(groups) nor an earlier run has given it.
+  returned: always
+  type: list
+  elements: str
 links:
   description: Target of each path in O(links); empty where there is no link.
   returned: always
@@ -317,6 +351,7 @@ upgrade:
       type: str
 """
 
+import contextlib
 import glob
 import grp
 import hashlib
@@ -383,16 +418,70 @@ def distribution() -> dict[str, str]:
     return {"id": rows.get("ID", ""), "version": rows.get("VERSION_ID", "")}
 
 
-def look_up_account(name: str, groups: Iterable[str]) -> dict[str, Any]:
-    """Numbers and group of a user, and those of the groups that it is not in."""
+def look_up_account(name: str, groups: Iterable[str], given: Iterable[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """Numbers and group of a user, with what its groups lack and have too much, and groups that it has from others.
+
+    :arg given: groups that an earlier run has given it.
+    """
     try:
         user = pwd.getpwnam(name)
         group = grp.getgrgid(user.pw_gid).gr_name
     except KeyError:
-        return {}
-    members = {entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem} | {group}
-    missing = [group for group in groups if group not in members]
-    return {"uid": user.pw_uid, "gid": user.pw_gid, "group": group, "missing_groups": missing}
+        return {}, []
+    members = {entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem}
+    unnamed = sorted(members - {group, *groups})
+    account = {
+        "uid": user.pw_uid,
+        "gid": user.pw_gid,
+        "group": group,
+        "missing_groups": [name for name in groups if name not in members | {group}],
+        "surplus_groups": [name for name in unnamed if name in given],
+    }
+    return account, [name for name in unnamed if name not in given]
+
+
+def groups_given(path: str = "/var/lib/airfield/account.json") -> list[str]:
+    """Groups that an earlier run has given to the account."""
+    return list(json.loads(read_text(path) or "{}").get("groups", []))
+
+
+def user_name(uid: int) -> str:
+    """Name of the user with a number; empty where it is free."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return ""
+
+
+def group_name(gid: int) -> str:
+    """Name of the group with a number; empty where it is free."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except (KeyError, OverflowError):
+        return ""
+
+
+def look_up_ids(params: Mapping[str, Any], home: str = "/var/lib/airflow") -> dict[str, Any]:
+    """Who has the names and the numbers that the account shall have."""
+    found: dict[str, Any] = {"user": {}, "uid": "", "group": None, "gid": "", "home": {}}
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwnam(params["account"] or "")
+        found["user"] = {"uid": user.pw_uid, "gid": user.pw_gid, "shell": user.pw_shell, "home": user.pw_dir}
+    with contextlib.suppress(KeyError):
+        found["group"] = grp.getgrnam(params["group"] or "").gr_gid
+    if params["uid"] is not None:
+        found["uid"] = user_name(params["uid"])
+    if params["gid"] is not None:
+        found["gid"] = group_name(params["gid"])
+    with contextlib.suppress(OSError):
+        owner = os.stat(home)
+        found["home"] = {
+            "user": user_name(owner.st_uid),
+            "uid": owner.st_uid,
+            "group": group_name(owner.st_gid),
+            "gid": owner.st_gid,
+        }
+    return found
 
 
 def memory_mb() -> int:
@@ -642,6 +731,9 @@ def main() -> None:
             "paths": {"type": "list", "elements": "path", "default": []},
             "account": {"type": "str"},
             "groups": {"type": "list", "elements": "str", "default": []},
+            "group": {"type": "str"},
+            "uid": {"type": "int"},
+            "gid": {"type": "int"},
             "links": {"type": "list", "elements": "path", "default": []},
             "resolve": {"type": "list", "elements": "str", "default": []},
             "connect": {
@@ -670,8 +762,11 @@ def main() -> None:
     )
     params = module.params
     base = params["base"]
+    account, other_groups = look_up_account(params["account"] or "", params["groups"], groups_given())
     result = {
-        "account": look_up_account(params["account"], params["groups"]) if params["account"] else {},
+        "account": account,
+        "other_groups": other_groups,
+        "ids": look_up_ids(params),
         "architecture": platform.machine(),
         "address": own_address(),
         "backup": backup_report(time.time()),

@@ -90,6 +90,11 @@ options:
     description: Whether to check connections, variables, pools, roles and users, which belong to the whole cluster.
     type: bool
     required: true
+  components:
+    description: Components of Airflow that the host shall run.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full

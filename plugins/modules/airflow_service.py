@@ -116,6 +116,19 @@ options:
     description: Whatever else the process reads at its start, such as its release and its options.
     type: dict
     default: {}
+  account:
+    description:
+      - User whose process it is. A process keeps the user's numbers and groups, and the host's time zone, with which it was
+        started, so that these are part of the fingerprint as they are on the host.
+      - Empty, they are not.
+    type: str
+    default: ""
+  reads:
+    description: Files, and folders with all files below them, which the process of O(account) reads at its start and which
+      somebody else writes. Their content is part of the fingerprint; modules of Airfield's own (C(airfield_*)) are not.
+    type: list
+    elements: str
+    default: []
   health:
     description: How to tell that the service works. Without it, an active unit is taken for healthy.
     type: dict
@@ -198,6 +211,7 @@ from ansible_collections.airfield.metal.plugins.module_utils.files import (
     read_text,
     text_diff,
 )
+from ansible_collections.airfield.metal.plugins.module_utils.surroundings import surroundings
 
 # Not in the process's environment: setproctitle, which Celery and Airflow use, writes over what /proc shows of that.
 # "+": as root, outside the unit's sandbox.
@@ -268,7 +282,13 @@ class Service:
     def fingerprint(self) -> str:
         params = self.params
         return fingerprint(
-            self.text, self.entry_text, params["environment"], params["files"], self.secret_files, params["inputs"]
+            self.text,
+            self.entry_text,
+            params["environment"],
+            params["files"],
+            self.secret_files,
+            params["inputs"],
+            surroundings(params["account"], params["reads"]) if params["account"] else {},
         )
 
     def validate(self, mark: str) -> None:
@@ -437,6 +457,8 @@ def main() -> None:
             },
             "secret_contents": {"type": "dict", "default": {}, "no_log": True},
             "inputs": {"type": "dict", "default": {}},
+            "account": {"type": "str", "default": ""},
+            "reads": {"type": "list", "elements": "str", "default": []},
             "health": {
                 "type": "dict",
                 "options": {

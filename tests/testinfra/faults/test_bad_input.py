@@ -92,6 +92,11 @@ RUNS: list[list[tuple[dict[str, Any], str]]] = [
             {"airflow_authentication": {"type": "ldap", "server": "ldap://store1:x", "search": "dc=x"}},
             "variable airflow_authentication: bind_user is missing, type ldap needs it. Remedy",
         ),
+        # What changes the account of a running cluster would make its files unreadable.
+        ({"airflow_uid": 2001}, "variable airflow_uid is 2001, but Airflow is on this host with 50000"),
+        ({"airflow_gid": 3005}, "variable airflow_gid is 3005, but Airflow is on this host with 50000"),
+        ({"airflow_group": "etl"}, "variable airflow_group is etl, but Airflow is on this host with airflow"),
+        ({"airflow_user": "etl"}, "variable airflow_user is etl, but Airflow is on this host with airflow"),
         ({"airflow_fernet_key": "A" * 43 + "=,short"}, "secret airflow_fernet_key is not a Fernet key"),
         (
             {"airflow_broker_url": "redis://:password-of-mine@no-such-host.invalid:6379/0"},

@@ -36,6 +36,10 @@ def run(make_action: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[s
         "unresolvable": [],
         "unanswered": [],
         "mysql_servers": [],
+        "current": "",
+        "units": [],
+        "other_groups": [],
+        "ids": {"user": {}, "uid": "", "group": None, "gid": "", "home": {}},
     }
     usual: dict[str, Any] = {
         "platforms": [{"id": "debian", "version": "12", "python": "3.11"}],
@@ -185,3 +189,20 @@ def test_record_that_is_broken_stops_the_run(find_problems: Callable[..., list[s
     assert find_problems(found={"broken": ["upgrade.json is broken. Remedy: remove it."]}) == [
         "upgrade.json is broken. Remedy: remove it."
     ]
+
+
+TAKEN = {"ids": {"user": {}, "uid": "batch", "group": None, "gid": "", "home": {}}, "other_groups": ["docker"]}
+
+
+def test_account_of_others_is_told_where_airflow_will_run(run: Callable[..., dict[str, Any]]) -> None:
+    result = run(found=TAKEN, components=["worker"])
+    (problem,) = result["problems"]
+    assert "which belongs to user batch here" in problem
+    (warning,) = result["warnings"]
+    assert "group docker" in warning
+    assert run(found=TAKEN)["problems"] == []
+
+
+def test_account_with_a_mistyped_number_is_told_once(find_problems: Callable[..., list[str]]) -> None:
+    (problem,) = find_problems({"airflow_uid": "many"}, TAKEN, components=["worker"])
+    assert problem.startswith("variable airflow_uid: ")

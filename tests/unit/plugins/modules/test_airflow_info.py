@@ -83,22 +83,58 @@ def test_free_space_of_a_path_that_does_not_exist_yet_is_that_of_its_file_system
 def test_account_is_found_with_the_groups_that_it_lacks() -> None:
     user = pwd.getpwuid(os.getuid())
     group = grp.getgrgid(user.pw_gid).gr_name
-    assert airflow_info.look_up_account(user.pw_name, [group, "no-such-group"]) == {
+    found, others = airflow_info.look_up_account(user.pw_name, [group, "no-such-group"])
+    assert others == []
+    assert found == {
         "uid": user.pw_uid,
         "gid": user.pw_gid,
         "group": group,
         "missing_groups": ["no-such-group"],
+        "surplus_groups": [],
     }
 
 
 def test_further_group_of_an_account_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     user = pwd.getpwuid(os.getuid())
     monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group(("docker", "x", 999, [user.pw_name]))])
-    assert airflow_info.look_up_account(user.pw_name, ["docker", "other"])["missing_groups"] == ["other"]
+    assert airflow_info.look_up_account(user.pw_name, ["docker", "other"])[0]["missing_groups"] == ["other"]
+
+
+def test_group_is_surplus_where_an_earlier_run_gave_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    user = pwd.getpwuid(os.getuid())
+    rows = [grp.struct_group((name, "x", 999, [user.pw_name])) for name in ("docker", "jenkins", "hdfs")]
+    monkeypatch.setattr(grp, "getgrall", lambda: rows)
+    (tmp_path / "account.json").write_text('{"groups": ["hdfs", "jenkins"]}')
+    assert airflow_info.groups_given(str(tmp_path / "missing.json")) == []
+    given = airflow_info.groups_given(str(tmp_path / "account.json"))
+    account, others = airflow_info.look_up_account(user.pw_name, ["hdfs"], given)
+    assert (account["surplus_groups"], others) == (["jenkins"], ["docker"])
 
 
 def test_unknown_account_is_empty() -> None:
-    assert airflow_info.look_up_account("no-such-user", ["x"]) == {}
+    assert airflow_info.look_up_account("no-such-user", ["x"]) == ({}, [])
+
+
+def test_holders_of_names_and_numbers_are_found(tmp_path: Path) -> None:
+    user = pwd.getpwuid(os.getuid())
+    group = grp.getgrgid(os.getgid())
+    params = {"account": user.pw_name, "group": group.gr_name, "uid": user.pw_uid, "gid": group.gr_gid}
+    assert airflow_info.look_up_ids(params, str(tmp_path)) == {
+        "user": {"uid": user.pw_uid, "gid": user.pw_gid, "shell": user.pw_shell, "home": user.pw_dir},
+        "uid": user.pw_name,
+        "group": group.gr_gid,
+        "gid": group.gr_name,
+        "home": {"user": user.pw_name, "uid": user.pw_uid, "group": group.gr_name, "gid": group.gr_gid},
+    }
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"uid": 2**31 - 2, "gid": 2**31 - 2}, {"uid": None, "gid": None}, {"uid": -5, "gid": 2**40}]
+)
+def test_names_and_numbers_that_are_free_have_no_holder(tmp_path: Path, numbers: dict[str, int]) -> None:
+    params = {"account": "no-such-user", "group": None, **numbers}
+    found = airflow_info.look_up_ids(params, str(tmp_path / "missing"))
+    assert found == {"user": {}, "uid": "", "group": None, "gid": "", "home": {}}
 
 
 @pytest.fixture

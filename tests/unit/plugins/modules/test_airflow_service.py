@@ -178,6 +178,25 @@ def test_service_restarts_with_whatever_it_is_started_from(run_module: RunModule
     assert not run(run_module, **CHANGES[change])["changed"]
 
 
+@pytest.mark.parametrize("part", ["account", "reads", "timezone"])
+def test_service_restarts_when_what_surrounds_it_changes(
+    run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    found = {"account": [50000, 50000, 50000], "reads": {"/opt/airflow/plugins": "a"}, "timezone": "/zoneinfo/UTC"}
+    monkeypatch.setattr(airflow_service, "surroundings", lambda user, reads: found)
+    of_account = {"account": "airflow", "reads": ["/opt/airflow/plugins"]}
+    run(run_module, **of_account)
+    assert not run(run_module, **of_account)["changed"]
+    found[part] = "another"
+    assert run(run_module, **of_account)["reason"] == RESTARTED
+    assert not run(run_module, **of_account)["changed"]
+
+
+def test_service_of_root_has_no_surroundings(run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_service, "surroundings", None)
+    assert run(run_module)["started"]
+
+
 def test_way_to_tell_its_health_is_no_reason_to_restart(
     run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
