@@ -2,13 +2,14 @@
 """Write docs/reference.md anew from what the code says of itself; with --check, only say whether that is needed.
 
 Sources: the argument specs and defaults of the roles, the DOCUMENTATION and RETURN of the modules, and the comment or first
-play at the head of each playbook.
+play at the head of each playbook, and the kinds of findings in plugin_utils/plan/health.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import importlib.util
 import json
 import re
 import sys
@@ -26,8 +27,8 @@ HEADER = """\
 
 <!-- Written by docs/reference.py. Do not edit: change the sources and run `make docs`. -->
 
-Every playbook, every variable of the roles, and every module of the collection `airfield.metal`. `ansible-doc` shows the
-same at the command line, for example `ansible-doc -t role airfield.metal.airflow`.
+Every playbook, every kind of finding, every variable of the roles, and every module of the collection `airfield.metal`.
+`ansible-doc` shows the same at the command line, for example `ansible-doc -t role airfield.metal.airflow`.
 """
 MARKUP = re.compile(r"\b(RV|[BCEIMOPUV])\(((?:[^()]|\([^()]*\))*)\)")
 # Longer defaults stand below their table, where they keep their line breaks.
@@ -291,6 +292,28 @@ def playbook_purpose(path: Path) -> str:
     return plain(f"{yaml.safe_load(text)[0]['name']}.")
 
 
+def finding_lines() -> list[str]:
+    """The kinds of findings of status.yml, whose rules need nothing but Python's own library."""
+    path = ROOT / "plugins/plugin_utils/plan/health.py"
+    spec = importlib.util.spec_from_file_location("airfield_health", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    rules = importlib.util.module_from_spec(spec)
+    # Dataclasses look for their module.
+    sys.modules[spec.name] = rules
+    spec.loader.exec_module(rules)
+    rows = (
+        [code(name), kind.severity, kind.title, kind.limit, "note" if kind.passes else ""] for name, kind in rules.KINDS.items()
+    )
+    return [
+        "## Findings",
+        "",
+        "What `playbooks/status.yml` tells, by the `kind` that it has in JSON. *During a run or a start*: what is a note then.",
+        "",
+        *table(["Kind", "Severity", "What it means", "From", "During a run or a start"], rows),
+    ]
+
+
 def render() -> str:
     """The whole page."""
     roles, modules, anchors = read_roles(), read_modules(), Anchors()
@@ -317,6 +340,7 @@ def render() -> str:
             for path in sorted(ROOT.glob("playbooks/*.yml"))
         ),
     )
+    lines += finding_lines()
     lines += ["## Roles", ""]
     lines += ["A role is named after the inventory group whose hosts it is for. Names with a dot are keys of a mapping.", ""]
     for role, specs in roles.items():

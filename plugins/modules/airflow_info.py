@@ -94,6 +94,11 @@ options:
         description: Directory of the release whose migrations count.
         type: path
         required: true
+  health:
+    description: Report what the health of the cluster needs to know of the host, RV(health), and nothing else. Takes a second
+      on hosts that ask the metadata database, and never more than half a minute.
+    type: bool
+    default: false
   timeout:
     description: Seconds until a connection attempt counts as failed.
     type: int
@@ -230,6 +235,11 @@ fernet_keys:
   returned: always
   type: dict
   sample: {cli: [9f86d081884c...], scheduler: []}
+health:
+  description: Units, files that differ from what a run has written, disks, and what the host's services answer. It is for
+    M(airfield.metal.airflow_status), whose result has what is to be relied on.
+  returned: when O(health) was given, and then nothing else
+  type: dict
 hostname:
   description: Name that Airflow's processes on this host go by.
   returned: always
@@ -365,7 +375,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source, environment_file
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source, environment_file, host_health
 from ansible_collections.airfield.metal.plugins.module_utils.files import read_json, read_text
 
 # Run by the release's Python: it has the drivers. Prints one JSON object.
@@ -756,11 +766,14 @@ def main() -> None:
                     "release": {"type": "path", "required": True},
                 },
             },
+            "health": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 5},
         },
         supports_check_mode=True,
     )
     params = module.params
+    if params["health"]:
+        module.exit_json(changed=False, health=host_health.collect())
     base = params["base"]
     account, other_groups = look_up_account(params["account"] or "", params["groups"], groups_given())
     result = {
