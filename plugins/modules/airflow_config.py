@@ -61,6 +61,10 @@ options:
     type: list
     elements: path
     default: []
+  record:
+    description: File for the hashes of all that is written, by which M(airfield.metal.airflow_info) finds what was changed.
+    type: path
+    default: /var/lib/airfield/airflow-config.written.json
   environment_file:
     description: File for O(environment), written 0600 root:root in the form of C(EnvironmentFile=).
     type: path
@@ -99,7 +103,7 @@ path:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils import catalogue, environment_file
+from ansible_collections.airfield.metal.plugins.module_utils import catalogue, environment_file, written
 from ansible_collections.airfield.metal.plugins.module_utils.files import (
     FILE_OPTIONS,
     ensure_file,
@@ -139,6 +143,7 @@ def main() -> None:
             "group": {"type": "str", "required": True},
             "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_OPTIONS},
             "folders": {"type": "list", "elements": "path", "default": []},
+            "record": {"type": "path", "default": written.path_of("airflow-config")},
             "environment_file": {"type": "path"},
             "environment": {"type": "dict", "no_log": True},
         },
@@ -158,11 +163,11 @@ def main() -> None:
     files[0]["group"] = params["group"]
     diff = [entry for file in files for entry in text_diff(file["path"], read_text(file["path"]), file["content"])]
     changed = [ensure_folder(module, path) for path in params["folders"]]
-    changed += [ensure_file(module, **file) for file in files]
     if params["environment_file"]:
         path = params["environment_file"]
         diff += environment_file.names_diff(path, read_text(path), params["environment"])
-        changed.append(ensure_file(module, path, environment_file.render(params["environment"]), mode="0600"))
+        files.append({"path": path, "content": environment_file.render(params["environment"]), "mode": "0600"})
+    changed += [ensure_file(module, **file) for file in [*files, written.record(params["record"], files)]]
     module.exit_json(changed=any(changed), path=params["path"], diff=diff)
 
 

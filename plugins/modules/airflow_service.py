@@ -204,7 +204,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
-from ansible_collections.airfield.metal.plugins.module_utils import environment_file, systemd
+from ansible_collections.airfield.metal.plugins.module_utils import environment_file, systemd, written
 from ansible_collections.airfield.metal.plugins.module_utils.files import (
     FILE_OPTIONS,
     ensure_file,
@@ -259,6 +259,7 @@ class Service:
         # What is started at boot, and again by hand: a service with a socket comes up by its first connection.
         self.entry = self.socket if self.params["socket"] else self.timer if self.params["timer"] else self.unit
         self.mark_path = "/var/lib/airfield/{}.fingerprint".format(self.params["name"])
+        self.record_path = written.path_of(self.params["name"])
         self.running_mark_path = "/run/airfield/{}.fingerprint".format(self.params["name"])
         self.unit_path = "/etc/systemd/system/" + self.unit
         self.socket_path = "/etc/systemd/system/" + self.socket
@@ -316,6 +317,7 @@ class Service:
             path, variables = self.params["environment_file"], self.params["environment"] or {}
             self.diff += environment_file.names_diff(path, read_text(path), variables)
             files.append({"path": path, "content": environment_file.render(variables), "mode": "0600"})
+        files.append(written.record(self.record_path, files))
         # The last one: it stands for all the others.
         files.append({"path": self.mark_path, "content": mark + "\n", "mode": "0600"})
         changed = [ensure_file(self.module, **file) for file in files]
@@ -419,6 +421,7 @@ class Service:
             self.params["environment_file"],
             self.mark_path,
             self.running_mark_path,
+            self.record_path,
         )
         paths = [path for path in candidates if path and os.path.exists(path)]
         changed = bool(paths) or state["ActiveState"] in ("active", "activating")

@@ -62,8 +62,8 @@ def changed_account(present: Mapping[str, Any], wanted: Account) -> list[str]:
         if old not in ("", new):
             problems.append(
                 f"variable {variable} is {new}, but Airflow is on this host with {old}, and its files would be unreadable. "
-                f"Remedy: set it back to {old}. To change it, drain and stop Airflow on all hosts, run there as root: {commands}; "
-                f"then run site.yml."
+                f"Remedy: set it back to {old}. To change it, drain and stop Airflow on all hosts, run there as root: "
+                f"{commands}; then run site.yml."
             )
     return problems
 

@@ -39,6 +39,7 @@ class Host:
             "path": str(self.config),
             "release": str(self.release),
             "group": group,
+            "record": str(root / "state/airflow-config.written.json"),
             "folders": [str(self.folder)],
             "files": [{"path": str(self.command), "content": "#!/bin/sh\n", "mode": "0755"}],
             "environment_file": str(self.secrets),
@@ -165,3 +166,10 @@ def test_damaged_release_is_told_and_changes_nothing(run_module: RunModule, host
         f"airflow.cfg was not changed: {host.release}/airfield.json is broken. Remedy: the release is"
     )
     assert tree(host.root) == before
+
+
+def test_all_that_is_written_is_recorded_without_a_secret(host: Host, run_module: RunModule) -> None:
+    run_module(airflow_config, **host.task)
+    record = (host.root / "state/airflow-config.written.json").read_text()
+    assert sorted(json.loads(record)) == sorted(str(path) for path in (host.config, host.command, host.secrets))
+    assert PASSWORD not in record

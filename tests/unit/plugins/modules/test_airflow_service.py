@@ -19,6 +19,7 @@ UNIT = "/etc/systemd/system/airflow-triggerer.service"
 SOCKET = "/etc/systemd/system/airflow-triggerer.socket"
 TIMER = "/etc/systemd/system/airflow-triggerer.timer"
 MARK = "/var/lib/airfield/airflow-triggerer.fingerprint"
+RECORD = "/var/lib/airfield/airflow-triggerer.written.json"
 RUNNING_MARK = "/run/airfield/airflow-triggerer.fingerprint"
 ENVIRONMENT = "/etc/airflow/triggerer.env"
 RESTARTED = "it was started from another unit, environment or input"
@@ -289,6 +290,13 @@ def test_check_mode_says_what_a_run_does_and_changes_nothing(
     done = run(run_module, **changes)
     for key in ("changed", "started", "reason", "diff"):
         assert told[key] == done[key]
+
+
+def test_all_that_is_written_is_recorded_without_a_secret(run_module: RunModule, host: Host) -> None:
+    run(run_module, secret_files=[{"path": "/etc/triggerer.key"}], secret_contents={"/etc/triggerer.key": KEY})
+    record = host.text(RECORD) or ""
+    assert {UNIT, ENVIRONMENT, "/etc/triggerer.key"} <= set(json.loads(record))
+    assert not any(secret in record for secret in (PASSWORD, KEY))
 
 
 def test_check_mode_works_on_a_bare_host(run_module: RunModule, host: Host, tree: Tree) -> None:
@@ -718,7 +726,7 @@ def test_absent_service_is_stopped_and_its_files_removed(run_module: RunModule, 
     host.changes.clear()
     assert remove(run_module)["changed"]
     assert host.changes == ["disable --now airflow-triggerer.service", "daemon-reload"]
-    assert not any(host.path(path).exists() for path in (UNIT, ENVIRONMENT, MARK, RUNNING_MARK))
+    assert not any(host.path(path).exists() for path in (UNIT, ENVIRONMENT, MARK, RUNNING_MARK, RECORD))
     host.changes.clear()
     assert not remove(run_module)["changed"]
     assert host.changes == []
