@@ -1,4 +1,4 @@
-# Two targets are for everyone: `make demo` and `make test`. The tools are in .venv; `source .venv/bin/activate` to use them.
+# Three targets are for everyone: `make venv`, `make demo` and `make test`. The tools are in .venv; `source .venv/bin/activate` to use them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,11 +15,13 @@ define molecule_test
 	molecule test --scenario-name $(1) || { status=$$?; tail --lines=20 build/failures.txt 2>/dev/null || true; exit $$status; }
 endef
 
-.PHONY: help demo demo-down test test-faults test-mysql test-airflow2 test-upgrade test-upgrade-mysql lint unit sanity \
+.PHONY: help venv demo demo-down test test-faults test-mysql test-airflow2 test-upgrade test-upgrade-mysql lint unit sanity \
   molecule bench lock docs dev-env clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV) ## Put Ansible and the other tools into .venv, which is all that hosts of your own need
 
 demo: $(VENV) ## Start five hosts in Docker and put an Airflow cluster on them
 	ansible-playbook -i inventories/demo testbed/up.yml

@@ -874,7 +874,8 @@ class Report:
             )
             # In memory there is room for it.
             with contextlib.suppress(OSError):
-                write_file(self.spare, {**report, "error": f"{report.get('error', '')} {problem}".strip()})
+                failure = str(report.get("error", "")).rstrip(".")
+                write_file(self.spare, {**report, "error": f"{failure}. {problem}" if failure else problem})
             return problem
         self.spare.unlink(missing_ok=True)
         return ""
