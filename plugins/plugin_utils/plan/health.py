@@ -147,6 +147,8 @@ SERVICES = (
 )
 JOBS = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 NEEDS_DAGS = ("scheduler", "dag-processor", "triggerer", "worker")
+# They end, and are started again, as long as it is away.
+NEED_DATABASE = ("api-server", "webserver", "scheduler", "dag-processor", "triggerer")
 # Whose unit must be well for a peer to answer.
 PROVIDERS = {
     "broker": ("redis",),
@@ -343,9 +345,10 @@ def unit_state(host: Host, component: str, unit: str) -> Iterator[Finding]:
         )
     elif state["active"] not in ("active", "reloading"):
         coming = state["active"] == "activating" and state["sub"].startswith("start")
-        again = f", and was restarted {state['restarts']} times" if state["restarts"] else ""
+        dies = state["sub"] == "auto-restart" or state["restarts"]
+        again = f", restarted {state['restarts']} times" if state["restarts"] else ""
         kind = "timer-stopped" if timer else "unit-stopped"
-        remedy = f"`systemctl start {bare}` on {host.name}, or {SITE}" if not again else f"{journal(unit)} on {host.name}"
+        remedy = f"{journal(unit)} on {host.name}" if dies else f"`systemctl start {bare}` on {host.name}, or {SITE}"
         yield found(kind, f"{unit} does not run ({state['active']}, {state['sub']}{again})", remedy, young=coming)
     elif timer and state["sub"] in ("waiting", "elapsed") and not state["has_next_run"]:
         yield found("timer-ended", f"{unit} has no next run", f"correct its schedule in the inventory, then {SITE}")
@@ -801,10 +804,16 @@ def explained(finding: Finding, findings: Sequence[Finding]) -> bool:
     return finding.kind == "reload-pending" and any((finding.host, name) in changed for name in names)
 
 
-def soften(finding: Finding, run: Mapping[str, Any], just_started: bool) -> Finding:
-    """A note instead of a finding that will pass by itself, with why."""
+def soften(finding: Finding, run: Mapping[str, Any], just_started: bool, no_database: bool) -> Finding:
+    """A note instead of a finding that will pass by itself, or that another one brings with it, with why."""
     if finding.severity == NOTE or not KINDS[finding.kind].passes:
         return finding
+    if (
+        no_database
+        and finding.component in NEED_DATABASE
+        and finding.kind in ("unit-stopped", "unit-restarting", "unit-failed")
+    ):
+        return replace(finding, severity=NOTE, what=f"{finding.what} (the metadata database does not run)")
     if run:
         return replace(finding, severity=NOTE, what=f"{finding.what} (a run is in progress)")
     if just_started or finding.young:
@@ -817,5 +826,6 @@ def find(plan: Plan, hosts: Mapping[str, Host]) -> list[Finding]:
     cluster = Cluster(plan, {name: hosts.get(name, Host(name, silent="it was not looked at")) for name in plan.components})
     found = [finding for rule in RULES for finding in rule(cluster)]
     run, started = cluster.run(), cluster.just_started()
-    found = [soften(finding, run, started) for finding in found if not explained(finding, found)]
+    no_database = is_down(cluster, PROVIDERS["metadata database"])
+    found = [soften(finding, run, started, no_database) for finding in found if not explained(finding, found)]
     return sorted(found, key=lambda finding: (CRITICAL, WARNING, NOTE).index(finding.severity))

@@ -19,6 +19,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.airfield.metal.plugins.module_utils import host_health
 from ansible_collections.airfield.metal.plugins.modules import airflow_info
 
 RunModule = Callable[..., dict[str, Any]]
@@ -348,8 +349,17 @@ def test_host_is_described_and_nothing_changed(
 def test_everything_that_is_returned_is_documented(run_module: RunModule, tmp_path: Path, documented: set[str]) -> None:
     database = {"environment_file": str(tmp_path / "none"), "release": str(tmp_path)}
     result = run_module(airflow_info, base=str(tmp_path), database=database)
-    # The clock is the action plugin's part.
-    assert set(result) - {"changed", "invocation"} == documented - {"clock_offset"}
+    # The clock is the action plugin's part, and who asks for the host's health gets nothing else.
+    assert set(result) - {"changed", "invocation"} == documented - {"clock_offset", "health"}
+
+
+def test_who_asks_for_health_gets_that_alone(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_health, "collect", lambda: {"units": {}})
+    # A report that is damaged is told there, and ends nothing.
+    monkeypatch.setattr(airflow_info, "backup_report", lambda now: 1 / 0)
+    result = run_module(airflow_info, health=True)
+    assert result.pop("health") == {"units": {}}
+    assert set(result) == {"changed", "invocation"}
 
 
 @pytest.fixture

@@ -289,6 +289,14 @@ def test_component_that_the_inventory_has_elsewhere(hosts: Hosts) -> None:
     assert hosts.told() == [("worker1", "unit-unexpected")]
 
 
+def test_components_that_end_for_want_of_their_database_are_notes(hosts: Hosts) -> None:
+    hosts.stop("store1", "postgresql@15-main.service")
+    hosts["scheduler1"]["units"]["airflow-scheduler.service"] |= {"active": "activating", "sub": "auto-restart"}
+    hosts.stop("worker1", "airflow-worker.service")
+    assert hosts.told() == [("worker1", "unit-stopped"), ("store1", "unit-stopped")]
+    assert hosts.noted() == [("scheduler1", "unit-stopped")]
+
+
 # Files
 
 

@@ -33,6 +33,7 @@ from slack_sdk import WebClient
 from airfield_slack.airflow_client import Airflow, Airflow2
 from airfield_slack.delivery import Delivery, Limits
 from airfield_slack.forward import ALERTS
+from airfield_slack.health_watch import HealthWatch, load, make_plan
 from airfield_slack.message import LOG, RETRY
 from airfield_slack.retry import Retry
 from airfield_slack.store import Store
@@ -150,6 +151,12 @@ def forever(stop: threading.Event, step: Callable[[], float | None], pause: floa
         stop.wait(pause if wait is None else wait)
 
 
+def make_health_watch(settings: dict[str, Any], store: Store, broker: redis.Redis) -> HealthWatch:
+    health = settings["health"]
+    rules = load(health["rules"])
+    return HealthWatch(store, broker, settings["default_channel"], rules, make_plan(rules, health), socket.gethostname())
+
+
 def say_ready() -> None:
     """Tell systemd that this has started: sd_notify(3)."""
     path = os.environ.get("NOTIFY_SOCKET", "")
@@ -190,6 +197,7 @@ def main() -> None:
         (retry.step, 1.0),
         (watch.step, 1.0),
         (untold.step, 1.0),
+        (make_health_watch(settings, store, broker).step, 1.0),
         (lambda: store.forget(time.time() - MEMORY), 3600.0),
     ]
     threads = [threading.Thread(target=forever, args=(stop, step, pause)) for step, pause in steps]

@@ -19,6 +19,7 @@ from airfield_slack.store import Store
 PAUSE = 15.0
 PATIENCE = 300.0
 API = "Airflow's API server"
+WRITABLE = "airfield:watch"
 REDIS = "Redis"
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,14 @@ class Watch:
         """What was asked, and whether it answered. What cannot be known now is left out."""
         found: dict[str, bool] = {}
         try:
+            # One that is full, or cannot write to its disk, answers and takes nothing.
+            self.broker.set(WRITABLE, int(self.clock()), ex=60)
             # Hosts say through Redis that they are alive: without it nothing is known of them.
             alive = self.broker.mget([HOST + host for host in self.hosts]) if self.hosts else []
             found |= {f"Host {host}": beat is not None for host, beat in zip(self.hosts, alive, strict=True)}
             found[REDIS] = True
         except redis.RedisError as error:
-            log.warning("Redis does not answer: %s", error)
+            log.warning("Redis does not answer, or takes nothing: %s", error)
             found[REDIS] = False
             # After an outage hosts get the time to say it again.
             self.missed = {what: at for what, at in self.missed.items() if not what.startswith("Host ")}

@@ -24,6 +24,7 @@ class World:
         self.now = 1000.0
         self.alive = {*HOSTS}
         self.redis = True
+        self.full = False
         self.states: dict[str, Any] | None = HEALTHY
         self.store = Store(path)
         self.watch = self.start()
@@ -31,6 +32,10 @@ class World:
     def start(self, channel: str = "#ops") -> Watch:
         everything: Any = self
         return Watch(self.store, everything, everything, channel, HOSTS, "web1", lambda: self.now)
+
+    def set(self, key: str, value: Any, ex: int) -> None:
+        if not self.redis or self.full:
+            raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
 
     def mget(self, keys: list[str]) -> list[bytes | None]:
         if not self.redis:
@@ -65,6 +70,10 @@ def stop_redis(world: World) -> None:
     world.redis = False
 
 
+def fill_redis(world: World) -> None:
+    world.full = True
+
+
 def stop_airflow(world: World) -> None:
     world.states = None
 
@@ -74,7 +83,7 @@ def stop_processor(world: World) -> None:
 
 
 def heal(world: World) -> None:
-    world.alive, world.redis, world.states = {*HOSTS}, True, HEALTHY
+    world.alive, world.redis, world.full, world.states = {*HOSTS}, True, False, HEALTHY
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,7 @@ def heal(world: World) -> None:
     [
         (kill_host, "Host worker2"),
         (stop_redis, watch.REDIS),
+        (fill_redis, watch.REDIS),
         (stop_airflow, watch.API),
         (stop_processor, "Airflow's dag processor"),
     ],
