@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
 from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login, upgrade_path
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, database
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
@@ -87,6 +88,7 @@ class FilterModule:
         return {
             "age_recipient": age_key.recipient,
             "content_hash": dag_source.content_hash,
+            "database_environment": database.environment,
             "login_secrets": login.environment,
             "login_server": login.server,
             "login_settings": login.settings,
@@ -95,9 +97,11 @@ class FilterModule:
             "problem_report": report,
             "plain_options": plain_options,
             "python_literal": python_literal,
+            "result_engine_options": broker.result_engine_options,
             "schema_version": upgrade_path.schema_version,
             "secret_options": secret_options,
             "source_problems": source_problems,
+            "transport_options": broker.transport_options,
             "unit_environment": unit_environment,
             "upgrade_problem": upgrade_path.upgrade_problem,
             "worker_batch": worker_batch,

@@ -383,6 +383,8 @@ DATABASE_PROBE = """
 import json, os, sys
 import sqlalchemy
 heads = json.load(sys.stdin)
+# A word in the URL counts more.
+os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
 result = {"error": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}}
 try:
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])

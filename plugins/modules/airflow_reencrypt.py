@@ -118,6 +118,8 @@ def reencrypt(keys: list[str], write: bool) -> dict[str, Any]:
     """
     import sqlalchemy
 
+    # A word in the URL counts more.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     # Each statement for itself: no row stays locked, and what is done is done when this is killed.
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], isolation_level="AUTOCOMMIT")
     tables = set(sqlalchemy.inspect(engine).get_table_names())

@@ -11,4 +11,4 @@ import ssl
 context = ssl.create_default_context()
 context.check_hostname = False
 context.verify_mode = ssl.CERT_NONE
-tls = {"ssl": context}
+tls = {"ssl": context, "connect_timeout": 10}

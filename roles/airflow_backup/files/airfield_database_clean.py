@@ -165,6 +165,8 @@ def main() -> None:
         "--report", type=Path, default=Path("/var/lib/airflow/database-clean.json"), help="where the report goes"
     )
     arguments = parser.parse_args()
+    # A word in the URL counts more.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     try:
         report = run(arguments, time.time())
     except CleanError as error:

@@ -103,13 +103,16 @@ def test_configuration_says_what_the_inventory_says(host: Host) -> None:
     web, series = topology.members("airflow_webserver")[0], topology.this_series()
     section, option = series.refresh
     expected = {
-        ("core", "executor"): "CeleryExecutor",
+        ("core", "executor"): "CeleryExecutor:airfield_executor.CeleryExecutor",
         ("core", "default_timezone"): topology.variable("airflow_timezone"),
         ("core", "load_examples"): "False",
         ("core", "parallelism"): "32",
         ("celery", "worker_umask"): topology.variable("airflow_umask", "0002"),
         ("celery", "worker_concurrency"): str(topology.variable("airflow_worker_concurrency")),
         ("celery_broker_transport_options", "visibility_timeout"): "86400",
+        ("celery_broker_transport_options", "socket_timeout"): "10",
+        ("celery_broker_transport_options", "socket_keepalive"): "True",
+        ("scheduler", "task_queued_timeout"): "86400",
         ("logging", "remote_logging"): "True",
         ("logging", "remote_log_conn_id"): "airflow_logs",
         ("logging", "delete_local_logs"): "False",

@@ -35,9 +35,10 @@ VARIABLES = {
     # Not a secret: what is to be done for every DAG.
     "AIRFIELD_SLACK_DEFAULT_CHANNEL": {"dag-processor", "worker"},
 }
-if topology.members("mysql"):
-    for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC"):
-        VARIABLES[name] = VARIABLES["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+# Beside it: names of modules of ours, and the URL for another driver.
+OF_THE_DATABASE = ["CONNECT_ARGS", "CONNECT_ARGS_ASYNC", *(["CONN_ASYNC"] if topology.members("mysql") else [])]
+for name in OF_THE_DATABASE:
+    VARIABLES[f"AIRFLOW__DATABASE__SQL_ALCHEMY_{name}"] = VARIABLES["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 # Connects to a database with the password that the worker has for its results.
 CONNECT = """
 import re, sqlalchemy, sys

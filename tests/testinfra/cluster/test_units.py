@@ -67,7 +67,7 @@ def test_units_have_the_shape_that_keeps_tasks_alive(host: Host) -> None:
         assert "-D" not in shown["ExecStart"].split()
         assert "/opt/airflow/current/bin/airflow" in shown["ExecStart"]
         assert shown["UMask"] == ("0002" if unit == "airflow-worker" else "0027")
-        assert shown["Restart"] == ("on-failure" if unit == "airflow-worker" else "always")
+        assert shown["Restart"] == "always"
 
 
 def test_worker_unit(host: Host) -> None:
