@@ -25,7 +25,9 @@ def look(name: str, result: Mapping[str, Any]) -> health.Host:
     if result.get("unreachable") or "health" not in result:
         # A module that has failed has its reason in the first, one that has died in the second.
         said = [result.get(part) for part in ("msg", "module_stderr", "exception")]
-        return health.Host(name, silent=next((str(words) for words in said if words), "") or "it was not looked at")
+        reason = next((str(words) for words in said if words), "") or "it was not looked at"
+        # Ansible's own frame around what ssh says.
+        return health.Host(name, silent=reason.removeprefix("Task failed: ").rpartition(" can be reached over ssh: ")[2])
     return health.Host(name, facts=result["health"], clock=result.get("clock_offset"))
 
 

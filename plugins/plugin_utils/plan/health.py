@@ -797,6 +797,10 @@ def explained(finding: Finding, findings: Sequence[Finding]) -> bool:
     if finding.kind == "unit-failed" and finding.component == "logs":
         # It has failed for that.
         return any(other.kind == "disk-full" and other.host == finding.host for other in findings)
+    if finding.kind == "peer-silent":
+        silent = {other.component for other in findings if other.kind == "service-silent"}
+        # The gateway of SeaweedFS is named after its socket.
+        return any(service in name for service in PROVIDERS.get(finding.component, ()) for name in silent)
     if finding.kind == "unit-failed" and finding.component == "backup":
         return any(other.kind == "backup-failed" and other.host == finding.host for other in findings)
     changed = {(other.host, other.component) for other in findings if other.kind in ("drop-in", "file-changed")}

@@ -54,7 +54,14 @@ def test_cluster_that_is_well(run: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        ({"unreachable": True, "msg": "Failed to connect: No route to host"}, "Failed to connect: No route to host"),
+        (
+            {
+                "unreachable": True,
+                "msg": 'Task failed: Data could not be sent to remote host "h". Make sure this host can be reached over ssh: '
+                "ssh: connect to host h port 22: No route to host",
+            },
+            "ssh: connect to host h port 22: No route to host",
+        ),
         # A task that must not fail registers the reason all the same.
         ({"failed": False, "msg": "Missing sudo password"}, "Missing sudo password"),
         ({"failed": False, "module_stderr": "MemoryError"}, "MemoryError"),

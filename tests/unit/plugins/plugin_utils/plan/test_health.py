@@ -400,6 +400,16 @@ def test_service_that_has_just_been_started_may_not_answer_yet(hosts: Hosts) -> 
     assert (hosts.told(), hosts.noted()) == ([], [("web1", "service-silent")])
 
 
+@pytest.mark.parametrize(
+    ("host", "name", "peer"),
+    [("web1", "airflow-api-server.service", "API server"), ("store1", "seaweedfs-s3.socket", "object store")],
+)
+def test_service_that_does_not_answer_is_told_once(hosts: Hosts, host: str, name: str, peer: str) -> None:
+    hosts[host]["pages"][name] = "refused"
+    hosts["worker1"]["peers"][peer] = "refused"
+    assert hosts.told() == [(host, "service-silent")]
+
+
 def test_service_that_is_stopped_is_told_once(hosts: Hosts) -> None:
     hosts.stop("store1", "seaweedfs.service")
     hosts["store1"]["pages"]["seaweedfs-s3.socket"] = "refused"

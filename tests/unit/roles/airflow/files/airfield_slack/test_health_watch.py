@@ -226,7 +226,16 @@ def test_service_that_starts_again_does_not_tell_again(world: World) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", "null", '{"units": {"x": 1}}', '{"disks": [{}]}', '{"release": {"a": 1}}', json.dumps({"a": "x" * 1_000_000})],
+    [
+        "",
+        "[]",
+        "{",
+        "null",
+        '{"units": {"x": 1}}',
+        '{"disks": [{}]}',
+        '{"release": {"a": 1}}',
+        json.dumps({"a": "x" * 1_000_000}),
+    ],
 )
 def test_what_makes_no_sense_is_taken_for_silence(world: World, text: str) -> None:
     assert world.watch.host("store1", text).silent

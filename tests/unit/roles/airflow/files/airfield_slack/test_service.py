@@ -17,8 +17,9 @@ import slack_cloud
 import topology
 from airfield_slack import message
 from airfield_slack.forward import ALERTS
-from airfield_slack.service import TAKEN, Receiver, connect, forever, make_client, make_handler
+from airfield_slack.service import TAKEN, Receiver, connect, forever, make_client, make_handler, make_health_watch
 from airfield_slack.store import Store
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import health
 
 CHANNEL = "data-alerts"
 
@@ -228,3 +229,21 @@ def test_step_that_fails_does_not_end_the_service(caplog: pytest.LogCaptureFixtu
 
     forever(stop, step, 1.0)
     assert "first" in caplog.text
+
+
+def test_health_is_watched_by_the_rules_and_the_inventory_of_the_settings(tmp_path: Path) -> None:
+    settings = {
+        "default_channel": "#ops",
+        "health": {
+            "rules": health.__file__,
+            "placement": {"scheduler": ["a"], "alerts": ["a"]},
+            "services": {"redis": ["b"]},
+            "housekeeping": ["backup"],
+            "leaving": [],
+            "version": "3.3.2",
+            "disk_percent": 85,
+        },
+    }
+    broker: Any = None
+    watch = make_health_watch(settings, Store(tmp_path / "alerts.db"), broker)
+    assert watch.plan.components == {"a": ["scheduler", "alerts", "backup", "health"], "b": ["redis", "health"]}
