@@ -6,15 +6,14 @@ The matrix is Airflow's own security model: on 3.x a worker has neither the meta
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import topology
 import yaml
+from leaks import hits
 from testinfra.host import Host
 
 testinfra_hosts = topology.backends("all")
@@ -47,26 +46,6 @@ url = re.search('RESULT_BACKEND="db.(.*)"', open("/etc/airflow/worker.env").read
 sqlalchemy.create_engine(make_url(url).set(database=sys.argv[1])).connect()
 """
 REFUSED = "Access denied for user 'airflow_results'" if topology.members("mysql") else "no pg_hba.conf entry"
-
-
-def canaries() -> Iterator[tuple[str, str]]:
-    """Each secret as it is, as in a URL, in JSON and in YAML, and in base64 (but for the end, which what follows changes).
-
-    Each of the first also as Python shows it, and as that is shown once more in a list. Half of a secret is too much, too:
-    Ansible hides what stands before an @, whatever it is.
-    """
-    for name, value in ((name, part) for name, whole in topology.secrets() for part in (whole, whole[len(whole) // 2 :])):
-        for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], value.replace("'", "''")):
-            yield name, form
-            yield name, repr(form)[1:-1]
-            yield name, repr(repr(form)[1:-1])[1:-1]
-        yield name, base64.b64encode(value.encode()).decode()[: len(value) // 3 * 4]
-    yield "sentry_dsn", "canary-sentry-9f31"
-
-
-def hits(text: str) -> list[str]:
-    """Names of the secrets that a text holds."""
-    return sorted({name for name, value in canaries() if value in text})
 
 
 def test_the_search_finds_what_it_is_for() -> None:

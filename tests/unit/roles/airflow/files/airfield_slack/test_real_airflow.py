@@ -1,4 +1,4 @@
-"""Alerts and the policy as Airflow 3.3 and 2.11 themselves call them: what is in the outbox when real runs have ended.
+"""The package as Airflow 3.3 and 2.11 themselves use it: what is in the outbox when real runs have ended, and what is refused.
 
 Each version runs once, from an environment that is kept in .cache until its lock changes.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from airfield_slack.alert import LOST
@@ -79,12 +80,13 @@ AIRFLOW_2 = Version(
 )
 
 
-def call(command: Sequence[str | Path], environment: dict[str, str]) -> None:
-    """Run a program; where it fails, its output is the reason."""
+def call(command: Sequence[str | Path], environment: dict[str, str]) -> str:
+    """Run a program; returns its output, which is the reason where it fails."""
     done = subprocess.run(
         command, check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout[-10_000:]
+    return done.stdout
 
 
 def uv(*arguments: str | Path) -> None:
@@ -118,9 +120,18 @@ class Outbox:
         return [alert for alert in self.alerts if alert["kind"] == kind and alert["dag"] in dags]
 
 
+@dataclass(frozen=True)
+class Release:
+    """An Airflow with the package."""
+
+    version: Version
+    scratch: Path
+    python: Path
+    package: Path
+
+
 @pytest.fixture(scope="module", params=[AIRFLOW_3, AIRFLOW_2], ids=lambda version: version.name)
-def outbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outbox:
-    """All alerts of all runs."""
+def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Release:
     version: Version = request.param
     scratch = tmp_path_factory.mktemp(version.name)
     python = build(version, scratch)
@@ -128,6 +139,13 @@ def outbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     package = scratch / "package"
     options = ("--quiet", "--no-cache", "--offline", "--no-deps", "--python", python, "--target", package)
     uv("pip", "install", *options, FILES / "airfield_slack")
+    return Release(version, scratch, python, package)
+
+
+@pytest.fixture(scope="module")
+def outbox(release: Release) -> Outbox:
+    """All alerts of all runs."""
+    version, scratch, python, package = release.version, release.scratch, release.python, release.package
     place = scratch / "outbox"
     place.mkdir()
     call(
@@ -232,7 +250,54 @@ def test_every_alert_opens_its_page(outbox: Outbox) -> None:
         assert alert["log_url"] == BASE_URL + path.format(**values)
 
 
-@pytest.mark.parametrize("outbox", [AIRFLOW_3], indirect=True, ids=[AIRFLOW_3.name])
+@pytest.mark.parametrize("release", [AIRFLOW_3], indirect=True, ids=[AIRFLOW_3.name])
 def test_what_no_callback_tells_has_the_same_page(outbox: Outbox) -> None:
     tries = [Try(alert["dag"], alert["run"], alert["task"], alert["map_index"], alert["try"]) for alert in outbox.of("tasks")]
     assert [log_url(BASE_URL, what) for what in tries] == [alert["log_url"] for alert in outbox.of("tasks")]
+
+
+@pytest.fixture(scope="module")
+def guarded(release: Release) -> dict[str, Any]:
+    """What came of what a worker may write."""
+    home = release.scratch / "guarded"
+    home.mkdir()
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(release.package), "AIRFLOW_HOME": str(home)}
+    said = call([release.python, HERE / "guard.py", home], environment)
+    return dict(json.loads(said.splitlines()[-1]))
+
+
+def test_nothing_that_a_worker_wrote_was_executed(guarded: dict[str, Any]) -> None:
+    assert guarded["executed"] is False
+
+
+def test_results_are_data(guarded: dict[str, Any]) -> None:
+    assert guarded["rows"] == {
+        "pickle": ["STARTED", "None"],
+        "garbage": ["SUCCESS", "None"],
+        "deep": ["SUCCESS", "None"],
+        "digits": ["SUCCESS", "None"],
+        "named": ["FAILURE", ANY],
+        "text": ["FAILURE", "Exception('text')"],
+        "retry": ["RETRY", "Exception('[1]')"],
+        "nothing": ["FAILURE", "None"],
+        # Pickles of a worker that has no guard yet: their states count.
+        "old started": ["STARTED", "None"],
+        "old failure": ["FAILURE", "None"],
+        "new started": ["STARTED", "{'pid': 1}"],
+        "new failure": ["FAILURE", "Exception('ValueError: no rows, 1')"],
+        "missing": ["PENDING", "None"],
+    }
+    assert guarded["rows"]["named"][1].startswith("Exception('system: touch ")
+    assert guarded["group"] is None
+    assert guarded["then"] == "SUCCESS"
+
+
+def test_only_triggers_and_exceptions_are_made(guarded: dict[str, Any]) -> None:
+    assert guarded["trigger"] == "<class 'airflow.triggers.base.BaseTrigger'>"
+    assert "AirflowException('x')" in guarded["exception"]
+    for name in ("no trigger", "no exception", "no builtin exception", "trigger in arguments"):
+        assert guarded[name].startswith(("TypeError: ", "DeserializationError: ")), guarded[name]
+
+
+def test_log_server_has_no_page_about_itself(guarded: dict[str, Any]) -> None:
+    assert guarded["log server"] == ["/log"]

@@ -1,0 +1,1 @@
+"""What keeps the code of DAGs away from the secrets of Airflow's processes, and what a task writes from being run elsewhere."""
