@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
 from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login, upgrade_path
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, database
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, database, web_server
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
@@ -104,6 +104,7 @@ class FilterModule:
             "transport_options": broker.transport_options,
             "unit_environment": unit_environment,
             "upgrade_problem": upgrade_path.upgrade_problem,
+            "web_server_plan": web_server.plan,
             "worker_batch": worker_batch,
             "workers_needed": workers_needed,
             "url_quote": url_quote,

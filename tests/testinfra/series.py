@@ -69,6 +69,7 @@ AIRFLOW_3 = Series(
         ("core", "execution_api_server_url"): "http://{web}:8080/execution/",
         ("workers", "max_failed_heartbeats"): "20",
         ("workers", "execution_api_retries"): "12",
+        ("workers", "execution_api_timeout"): "30",
     },
     refresh=("dag_processor", "refresh_interval"),
     listeners={

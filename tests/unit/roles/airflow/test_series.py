@@ -91,7 +91,7 @@ class Rendered:
             "inventory_hostname": host,
             "role_path": str(ROLES / "airflow"),
             "__airflow_files": str(ROLES / "airflow/files"),
-            "__airflow_host": {"current": "", "python": "3.11", "worker_queues": []},
+            "__airflow_host": {"current": "", "python": "3.11", "worker_queues": [], "cpus": 2, "memory_mb": 4000},
             "__airflow_release_id": f"{version}-x",
             **SECRETS,
             **inventory,
@@ -172,10 +172,27 @@ def test_worker_without_a_database_is_told_so(version: str, variables: int) -> N
     assert (
         len([line for line in worker.of("worker", "__airflow_worker_environment") if "SQL_ALCHEMY_CONN" in line]) == variables
     )
-    assert worker["__airflow_worker_imports"] == ["airfield_full_disk"][:variables]
-    assert [file["path"] for file in worker["__airflow_worker_import_files"]] == ["/opt/airflow/plugins/airfield_full_disk.py"][
-        :variables
-    ]
+    imports = ["airfield_full_disk", "airfield_repeated_call"] if variables else []
+    assert worker["__airflow_worker_imports"] == imports
+    paths = [file["path"] for file in worker["__airflow_worker_import_files"]]
+    assert paths == [f"/opt/airflow/plugins/{name}.py" for name in imports]
+
+
+@pytest.mark.parametrize(
+    ("version", "processes"),
+    [("3.3.2", {"AIRFLOW__API__WORKERS": "2"}), ("3.2.2", {"AIRFLOW__API__WORKERS": "2"}), ("2.11.2", {})],
+)
+def test_web_server_has_processes_a_limit_and_short_pages(version: str, processes: dict[str, str]) -> None:
+    web = Rendered(version, role="airflow_webserver")
+    component = web["__airflow_this_series"]["web"]
+    environment = web.of(component, "__airflow_webserver_environment")
+    assert environment == {**processes, "AIRFIELD_LOG_PAGE_BYTES": 5 * 2**20}
+    unit = web.of(component, "__airflow_webserver_unit")
+    # Flower is on the same host: 4000 MB are enough for both.
+    assert unit["MemoryMax"] == ("2048M" if processes else "3850M")
+    assert unit["OOMPolicy"] == "continue"
+    paths = [file["path"] for file in web["__airflow_components"][component]["files"]]
+    assert "/opt/airflow/plugins/airfield_log_page.py" in paths
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -278,7 +295,15 @@ def test_end_of_life_is_that_of_airflow_2() -> None:
         ("3.3.2-x", "3.3.2", []),
         ("2.11.2-x", "3.3.2", []),
         ("2.11.2-x", "2.11.2", []),
-        ("3.3.2-x", "2.11.2", ["/opt/airflow/plugins/airfield_bundle.py", "/opt/airflow/plugins/airfield_full_disk.py"]),
+        (
+            "3.3.2-x",
+            "2.11.2",
+            [
+                "/opt/airflow/plugins/airfield_bundle.py",
+                "/opt/airflow/plugins/airfield_full_disk.py",
+                "/opt/airflow/plugins/airfield_repeated_call.py",
+            ],
+        ),
     ],
 )
 def test_a_way_back_leaves_no_modules_that_cannot_be_imported(before: str, now: str, gone: list[str]) -> None:
