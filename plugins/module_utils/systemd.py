@@ -33,6 +33,16 @@ def journal_tail(module: AnsibleModule, unit: str, lines: int = 30, secrets: Ite
     return stdout
 
 
+def is_frozen(process: str) -> bool:
+    """Whether a signal has stopped a process, by its number. One under a debugger is not meant."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as stream:
+            # The name before it is in parentheses, and may hold anything.
+            return stream.read().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
 def process_titles(group: str, mounts: Iterable[str] = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")) -> list[str]:
     """Command lines (as the processes show them) of all processes in a unit's ControlGroup."""
     titles = []

@@ -14,7 +14,8 @@ description:
   - What a process is started from is a fingerprint over the unit, the environment and O(inputs). The unit copies the
     present one from C(/var/lib/airfield) to C(/run/airfield) at each start; a run compares the two, so one that was killed
     between writing and restarting is healed by the next.
-  - A service that does not become healthy fails the task with the end of its journal, secrets struck out.
+  - A service that does not become healthy fails the task with the end of its journal, secrets struck out. One whose main
+    process a signal has stopped is restarted in any case.
 options:
   name:
     description: Name of the service, without C(.service).
@@ -229,6 +230,7 @@ ExecStartPre=+/usr/bin/install -D -m 0600 %s %s
 VALIDATED_FILE_OPTIONS = dict(FILE_OPTIONS, validate={"type": "list", "elements": "str"})
 STALE = "it was started from another unit, environment or input"
 FORCED = "a restart was asked for"
+FROZEN = "a signal had stopped its main process"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -348,7 +350,8 @@ class Service:
         state = systemd.show(self.module, self.entry)["ActiveState"]
         if state not in ("active", "reloading"):
             return "it was %s" % (state or "unknown")
-        unit_state = systemd.show(self.module, self.unit)["ActiveState"]
+        unit = systemd.show(self.module, self.unit, ("ActiveState", "MainPID"))
+        unit_state = unit["ActiveState"]
         if self.params["timer"]:
             if self.params["first_run"] and unit_state == "failed":
                 return "it had failed"
@@ -356,6 +359,9 @@ class Service:
             running = self.params["first_run"] and read_text(self.running_mark_path) is not None
         else:
             running = unit_state != "inactive"
+        if not self.params["timer"] and systemd.is_frozen(unit.get("MainPID", "0")):
+            # No wait for its health would end, and nobody can drain it.
+            return FROZEN
         if running and read_text(self.running_mark_path) != mark + "\n":
             return STALE
         return FORCED if self.params["force"] else ""

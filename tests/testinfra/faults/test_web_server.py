@@ -6,7 +6,6 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -61,10 +60,10 @@ def peak_mb(host: Host) -> int:
 
 
 @pytest.fixture(scope="module")
-def big_log(api: topology.Api, dags: None) -> Iterator[dict[str, Any]]:
+def big_log(api: topology.Api, dags: None) -> dict[str, Any]:
     """A run with a task that has a big log, and others that start runs of another DAG."""
     run = api.trigger("airfield_big_log", mb=LOG_MB, seconds=20, times=3)
-    yield {"run": run}
+    return {"run": run}
 
 
 def page(api: topology.Api, run: str) -> str:

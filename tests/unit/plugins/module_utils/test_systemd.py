@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,3 +65,13 @@ def test_processes_of_a_unit_are_found_in_either_version_of_cgroups(
 
 def test_unit_that_does_not_run_has_no_processes(tmp_path: Path) -> None:
     assert systemd.process_titles(GROUP, [f"{tmp_path}/systemd", str(tmp_path)]) == []
+
+
+def test_process_that_a_signal_has_stopped_is_frozen() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert not systemd.is_frozen(str(process.pid))
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        assert systemd.is_frozen(str(process.pid))
+        process.kill()
+    assert not systemd.is_frozen("0")

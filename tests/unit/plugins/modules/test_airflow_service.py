@@ -767,3 +767,16 @@ def test_file_without_its_secret_is_refused(run_module: RunModule, host: Host) -
     result = run(run_module, secret_contents={})
     assert result["failed"]
     assert "secret_contents must have the content of each of secret_files" in result["msg"]
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_frozen_service_is_restarted_and_not_waited_for(
+    run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    assert run(run_module)["started"]
+    monkeypatch.setattr(airflow_service.systemd, "is_frozen", lambda process: True)
+    host.changes.clear()
+    result = run(run_module, restart=restart)
+    assert (result["started"], result["changed"], result["pending"]) == (True, True, False)
+    assert result["reason"] == "a signal had stopped its main process"
+    assert host.changes == ["restart airflow-triggerer.service"]

@@ -53,7 +53,7 @@ class Server:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
     def answer(self, call: tuple[str, str], **asked: Any) -> int:
-        status: int = self.client().request(*call, content=json.dumps(asked)).status_code  # type: ignore[attr-defined]
+        status: int = self.client().request(*call, content=json.dumps(asked)).status_code
         return status
 
 
