@@ -212,7 +212,7 @@ def report(path: str) -> dict[str, Any]:
         return {"unreadable": f"{path}: {error}"}
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return {"unreadable": f"{path} is {f'no JSON: {error}' if text.strip() else 'empty'}"}
     if not isinstance(content, dict):
         return {"unreadable": f"{path} holds no record"}
@@ -404,9 +404,34 @@ def lock(now: float, path: str = f"{STATE}/run.lock") -> dict[str, Any]:
     return {"who": "somebody", "playbook": "a playbook", **report(path), "idle": round(idle)}
 
 
-def backups(now: float, state: str = STATE, settings: str = "/etc/airflow/backup.json") -> dict[str, Any]:
-    """What is known of the backups, with ages in hours by this host's clock."""
-    known = report(f"{state}/backup.json")
+def written(record: Mapping[str, Any]) -> float:
+    """When a report of backups was written."""
+    times = [record.get("attempted"), begun(record).get("time")]
+    return max((float(moment) for moment in times if isinstance(moment, (int, float))), default=0.0)
+
+
+def begun(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The backup that has not said how it ended; empty where there is none."""
+    found = record.get("begun")
+    return found if isinstance(found, dict) else {}
+
+
+def backups(
+    now: float,
+    state: str = STATE,
+    settings: str = "/etc/airflow/backup.json",
+    spare: str = "/run/airfield/backup-report.json",
+    processes: str = "/proc",
+) -> dict[str, Any]:
+    """What is known of the backups, with ages in hours by this host's clock.
+
+    :arg spare: the report that found no room on the disk.
+    """
+    known = max(report(f"{state}/backup.json"), report(spare), key=written)
+    if begun(known) and "airfield_backup" not in (read(f"{processes}/{begun(known).get('pid')}/cmdline") or ""):
+        known["error"] = "it was killed before its end"
+    broken = known.get("broken")
+    known["broken"] = {str(name): str(why) for name, why in broken.items()} if isinstance(broken, dict) else {}
     for name in ("last", "tested"):
         if isinstance(known.get(name), dict) and isinstance(known[name].get("time"), int | float):
             known[name] = {**known[name], "age_hours": round((now - known[name]["time"]) / 3600, 2)}

@@ -454,7 +454,8 @@ def look_up_account(name: str, groups: Iterable[str], given: Iterable[str] = ())
 
 def groups_given(path: str = "/var/lib/airfield/account.json") -> list[str]:
     """Groups that an earlier run has given to the account."""
-    return list(json.loads(read_text(path) or "{}").get("groups", []))
+    groups = read_json(path)[0].get("groups")
+    return [name for name in groups if isinstance(name, str)] if isinstance(groups, list) else []
 
 
 def user_name(uid: int) -> str:

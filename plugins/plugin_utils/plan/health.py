@@ -104,6 +104,7 @@ KINDS = {
     "pool-closed": Kind(WARNING, "tasks wait for a pool without slots", "0 slots"),
     "backup-missing": Kind(CRITICAL, "there is no backup, or no recent one", f"{BACKUP:g} h, or the timer's last run"),
     "backup-failed": Kind(CRITICAL, "the last backup, or its test, has failed"),
+    "backup-archive": Kind(WARNING, "an archive on the host is damaged, or nothing is known of it: it counts as no backup"),
     "backup-untested": Kind(WARNING, "no backup was restored for a test lately", "airflow_backup_test_days and a day"),
     "report-unreadable": Kind(CRITICAL, "a record of Airfield's is empty or damaged"),
     "upgrade-unfinished": Kind(CRITICAL, "an upgrade stands half-way", passes=True),
@@ -515,6 +516,12 @@ def backups(cluster: Cluster) -> Iterator[Finding]:
             what = f"the last backup has failed: {' '.join(str(known['error']).split())[:200].rstrip('.')}"
             yield Finding(
                 host.name, "backup", "backup-failed", what, f"{journal('airfield-backup.service')} on {host.name}, then {make}"
+            )
+        for name, why in sorted((known.get("broken") or {}).items())[:1]:
+            what, dummy, remedy = why.partition(" Remedy: ")
+            others = f" (and {len(known['broken']) - 1} more)" if len(known["broken"]) > 1 else ""
+            yield Finding(
+                host.name, "backup", "backup-archive", f"{what.rstrip('.') or name}{others}", remedy.rstrip(".") or make
             )
         last = known.get("last")
         if not last:

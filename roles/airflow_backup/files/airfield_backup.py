@@ -1001,8 +1001,12 @@ class Cluster:
             )
         tested = replace(known, tested=True)
         write_file(sidecar(path), asdict(tested))
-        last = self.report.read().get("last", {}).get("name")
-        if last == tested.name and (unwritten := self.report.write("", tested)):
+        known_now = self.report.read()
+        if known_now.get("last", {}).get("name") == tested.name:
+            unwritten = self.report.write("", tested)
+        else:
+            unwritten = self.report.save({**known_now, "broken": self.folder.broken()})
+        if unwritten:
             raise BackupError(f"{path.name} can be restored. {unwritten}")
         return tested
 

@@ -285,6 +285,35 @@ def test_backups_have_their_ages_and_their_folder(tmp_path: Path) -> None:
     assert (found["last"]["age_hours"], found["test_days"], found["directory"]) == (2.0, 7, "/b")
 
 
+def look_at_backups(folder: Path) -> dict[str, Any]:
+    return host_health.backups(0, *(str(folder / name) for name in ("", "none", "spare.json", "proc")))
+
+
+def test_spoilt_report_of_backups_is_told(tmp_path: Path, spoilt: bytes) -> None:
+    (tmp_path / "backup.json").write_bytes(spoilt)
+    found = look_at_backups(tmp_path)
+    assert ("unreadable" in found) != spoilt.startswith((b"{}", b'{"'))
+    assert (found["broken"], "last" in found) == ({}, False)
+
+
+def test_report_of_backups_that_found_no_room_is_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "backup.json").write_text('{"error": "", "attempted": 1}')
+    (tmp_path / "spare.json").write_text('{"error": "No space left", "attempted": 2}')
+    assert look_at_backups(tmp_path)["error"] == "No space left"
+    (tmp_path / "backup.json").write_text('{"error": "", "attempted": 3}')
+    assert look_at_backups(tmp_path)["error"] == ""
+
+
+def test_backup_that_was_killed_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "backup.json").write_text('{"error": "", "attempted": 1, "begun": {"time": 2, "pid": 77}}')
+    assert look_at_backups(tmp_path)["error"] == "it was killed before its end"
+    (tmp_path / "proc/77").mkdir(parents=True)
+    (tmp_path / "proc/77/cmdline").write_text("nginx")
+    assert look_at_backups(tmp_path)["error"] == "it was killed before its end"
+    (tmp_path / "proc/77/cmdline").write_text("python\0/usr/local/lib/airfield/airfield_backup.py\0create\0")
+    assert look_at_backups(tmp_path)["error"] == ""
+
+
 @pytest.mark.parametrize("last", [{}, None, "x", {"time": "soon"}])
 def test_backup_report_of_another_form_is_told(tmp_path: Path, last: Any) -> None:
     (tmp_path / "backup.json").write_text(json.dumps({"error": "", "last": last}))

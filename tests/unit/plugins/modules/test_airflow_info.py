@@ -630,3 +630,12 @@ def test_database_of_a_damaged_release_is_not_asked(
     result = run_module(airflow_info, **database.task)["database"]
     assert "airfield.json is broken. Remedy: the release is damaged" in result["error"]
     assert commands.lines == []
+
+
+def test_spoilt_record_of_the_account_gives_it_no_groups(tmp_path: Path, spoilt: bytes) -> None:
+    path = tmp_path / "account.json"
+    for content in (spoilt, b'{"groups": null}', b'{"groups": 5}', b'{"groups": [5]}'):
+        path.write_bytes(content)
+        assert airflow_info.groups_given(str(path)) == []
+    path.write_text('{"groups": ["data"]}')
+    assert airflow_info.groups_given(str(path)) == ["data"]

@@ -611,6 +611,13 @@ def test_backup(hosts: Hosts, change: Change, kind: str) -> None:
     assert hosts.told() == [("scheduler1", kind)]
 
 
+def test_archive_that_counts_as_none_is_told_with_its_remedy(hosts: Hosts) -> None:
+    hosts["scheduler1"]["backup"]["broken"] = {"b": "/b.json is broken. Remedy: remove it.", "c": "c is broken. Remedy: no."}
+    (finding,) = hosts.find()
+    assert (finding.host, finding.kind) == ("scheduler1", "backup-archive")
+    assert (finding.what, finding.remedy) == ("/b.json is broken (and 1 more)", "remove it")
+
+
 def test_failed_backup_is_told_once(hosts: Hosts) -> None:
     failed_backup(hosts["scheduler1"]["backup"])
     hosts["scheduler1"]["units"]["airfield-backup.service"] |= {"active": "failed"}
