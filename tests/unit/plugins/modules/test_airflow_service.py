@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.airfield.metal.plugins.module_utils import files
+from ansible_collections.airfield.metal.plugins.module_utils import files, systemd
 from ansible_collections.airfield.metal.plugins.modules import airflow_service
 
 RunModule = Callable[..., dict[str, Any]]
@@ -185,7 +185,7 @@ def test_service_restarts_when_what_surrounds_it_changes(
 ) -> None:
     found = {"account": [50000, 50000, 50000], "reads": {"/opt/airflow/plugins": "a"}, "timezone": "/zoneinfo/UTC"}
     monkeypatch.setattr(airflow_service, "surroundings", lambda user, reads: found)
-    of_account = {"account": "airflow", "reads": ["/opt/airflow/plugins"]}
+    of_account: dict[str, Any] = {"account": "airflow", "reads": ["/opt/airflow/plugins"]}
     run(run_module, **of_account)
     assert not run(run_module, **of_account)["changed"]
     found[part] = "another"
@@ -774,7 +774,7 @@ def test_frozen_service_is_restarted_and_not_waited_for(
     run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch, restart: bool
 ) -> None:
     assert run(run_module)["started"]
-    monkeypatch.setattr(airflow_service.systemd, "is_frozen", lambda process: True)
+    monkeypatch.setattr(systemd, "is_frozen", lambda process: True)
     host.changes.clear()
     result = run(run_module, restart=restart)
     assert (result["started"], result["changed"], result["pending"]) == (True, True, False)

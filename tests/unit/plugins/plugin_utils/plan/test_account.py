@@ -15,7 +15,7 @@ PERSON = {**OURS, "shell": "/bin/bash", "home": "/home/airflow"}
 def find(
     ids: dict[str, Any], wanted: account.Account = WANTED, installed: bool = False, taken: tuple[str, ...] = ()
 ) -> list[str]:
-    facts = {"ids": {**FREE, **ids}, "current": "3.3.2-x" if installed else "", "units": []}
+    facts: dict[str, Any] = {"ids": {**FREE, **ids}, "current": "3.3.2-x" if installed else "", "units": []}
     return account.find_problems(facts, wanted, taken)
 
 
