@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.airfield.metal.plugins.module_utils import objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import login, precheck
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import account
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import account, capacity
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -47,6 +47,7 @@ class ActionModule(ActionBase):
                 "topology": {"type": "list", "elements": "str", "required": True},
                 "objects": {"type": "bool", "required": True},
                 "components": {"type": "list", "elements": "str", "default": []},
+                "slots": {"type": "int", "default": 0},
             }
         )
         host = task_vars["inventory_hostname"]
@@ -65,6 +66,8 @@ class ActionModule(ActionBase):
         if given["components"] and wanted:
             problems += account.find_problems(facts, wanted, values.get("airflow_take_over", []))
             warnings += account.unnamed_groups(wanted.user, facts["other_groups"])
+        if given["slots"]:
+            warnings += capacity.warnings(given["slots"], values.get("airflow_parallelism"), self._pools(task_vars))
         names = [name for name in task_vars["hostvars"].raw_get(host) if not name.startswith(others)]
         problems += precheck.unknown_variables(names, specs)
         problems += precheck.mistyped_variables(values, specs)
@@ -108,6 +111,11 @@ class ActionModule(ActionBase):
                 except AnsibleError as error:
                     problems.append(f"variable {name} cannot be evaluated: {error}. Remedy: correct it in the inventory.")
         return values, problems
+
+    def _pools(self, task_vars: Any) -> list[Any]:
+        """The operator's pools, as far as they can be read: what is wrong with them is told elsewhere."""
+        pools = self._inventory_values(task_vars, {"airflow_pools": {}})[0].get("airflow_pools")
+        return pools if isinstance(pools, list) else []
 
     @staticmethod
     def _secrets_of(host: str, names: Any, task_vars: Any) -> dict[str, Any]:

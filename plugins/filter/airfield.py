@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
 from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login, upgrade_path
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, database, web_server
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, capacity, database, web_server
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
@@ -95,6 +95,8 @@ class FilterModule:
             "login_type": login.kind_of,
             "mysql_problems": unfit_mysql,
             "problem_report": report,
+            "options_of_component": capacity.options_of_component,
+            "parallelism": capacity.parallelism,
             "plain_options": plain_options,
             "python_literal": python_literal,
             "result_engine_options": broker.result_engine_options,
@@ -105,7 +107,9 @@ class FilterModule:
             "unit_environment": unit_environment,
             "upgrade_problem": upgrade_path.upgrade_problem,
             "web_server_plan": web_server.plan,
+            "with_default_pool": capacity.with_default_pool,
             "worker_batch": worker_batch,
+            "worker_slots": capacity.worker_slots,
             "workers_needed": workers_needed,
             "url_quote": url_quote,
         }

@@ -70,6 +70,10 @@ LENGTHS = {"connections": 250, "pools": 256, "roles": 64, "users": 512, "variabl
 FIXED_ROLES = ("Admin", "Op", "User", "Viewer")
 BUILTIN_ROLES = (*FIXED_ROLES, "Public")
 DEFAULT_POOL = "default_pool"
+# Of one that follows the workers; the number tells whether somebody has changed its slots since.
+FOLLOWING_POOL = "Default pool, as large as the workers (Airfield: {})"
+# As Airflow makes it.
+FRESH_POOL = {"slots": 128, "description": "Default pool"}
 # At each start the web server gives it to every role.
 EVERY_ROLE = "can_read on Website"
 # As Airflow itself takes no other.
@@ -232,6 +236,14 @@ def read_wanted(given: Mapping[str, Any]) -> tuple[dict[str, Objects], list[str]
     for fields in wanted["users"].values():
         fields["roles"] = sorted(set(fields["roles"]))
     return wanted, problems
+
+
+def is_ours_to_resize(wanted: Fields, found: Fields) -> bool:
+    """Whether a pool that shall follow the workers may be changed: nobody else has set its slots."""
+    if not str(wanted["description"]).startswith(FOLLOWING_POOL.split("{", maxsplit=1)[0]):
+        return True
+    fresh = {name: found[name] for name in FRESH_POOL} == FRESH_POOL
+    return fresh or found["description"] == FOLLOWING_POOL.format(found["slots"])
 
 
 def unknown_type(name: str, conn_type: str, known: Iterable[str]) -> str:

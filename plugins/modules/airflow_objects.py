@@ -173,10 +173,12 @@ class Pools(Rows):
         super().__init__(session, Pool, "pool")
 
     def read(self, wanted: Objects) -> Objects:
-        return {
+        found = {
             name: {"slots": row.slots, "description": row.description or "", "include_deferred": row.include_deferred}
             for name, row in self.load(wanted).items()
         }
+        # What somebody has set by hand is as it should be.
+        return {name: row if objects.is_ours_to_resize(wanted[name], row) else {**wanted[name]} for name, row in found.items()}
 
     def others(self, wanted: Objects) -> Objects:
         return self.all_but([*wanted, objects.DEFAULT_POOL], "slots")

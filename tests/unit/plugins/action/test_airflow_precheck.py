@@ -206,3 +206,15 @@ def test_account_of_others_is_told_where_airflow_will_run(run: Callable[..., dic
 def test_account_with_a_mistyped_number_is_told_once(find_problems: Callable[..., list[str]]) -> None:
     (problem,) = find_problems({"airflow_uid": "many"}, TAKEN, components=["worker"])
     assert problem.startswith("variable airflow_uid: ")
+
+
+def test_room_for_less_than_the_workers_is_warned_of(run: Callable[..., dict[str, Any]]) -> None:
+    pools = [{"name": "default_pool", "slots": 8}]
+    result = run({"airflow_parallelism": 40, "airflow_pools": pools}, slots=48)
+    assert result["problems"] == []
+    assert [warning.split(":")[0] for warning in result["warnings"]] == [
+        "variable airflow_parallelism",
+        "variable airflow_pools",
+    ]
+    assert "warnings" not in run({"airflow_parallelism": 40, "airflow_pools": pools}), "another host has told it"
+    assert "warnings" not in run(slots=48)

@@ -55,6 +55,21 @@ def test_every_role_has_what_airflow_gives_to_every_role() -> None:
     assert wanted["roles"]["b"]["permissions"] == ["can_read on DAG Runs", "can_read on Website"]
 
 
+@pytest.mark.parametrize(
+    ("slots", "description", "ours"),
+    [
+        pytest.param(128, "Default pool", True, id="as Airflow makes it"),
+        pytest.param(160, objects.FOLLOWING_POOL.format(160), True, id="as we have left it"),
+        pytest.param(20, objects.FOLLOWING_POOL.format(160), False, id="changed by hand since"),
+        pytest.param(64, "Default pool", False, id="changed by hand before"),
+    ],
+)
+def test_default_pool_follows_the_workers_until_somebody_changes_it(slots: int, description: str, ours: bool) -> None:
+    wanted = {"slots": 192, "description": objects.FOLLOWING_POOL.format(192)}
+    assert objects.is_ours_to_resize(wanted, {"slots": slots, "description": description}) is ours
+    assert objects.is_ours_to_resize({**wanted, "description": "The operator's"}, {"slots": slots, "description": description})
+
+
 def test_default_pool_keeps_its_description() -> None:
     wanted, problems = objects.read_wanted({"pools": [{"name": "default_pool", "slots": 1}]})
     assert wanted["pools"]["default_pool"]["description"] == "Default pool"
