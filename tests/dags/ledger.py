@@ -1,5 +1,7 @@
 """Tells a ledger, which is not Airflow's, when each of its tasks starts, lives and ends: see tests/testinfra/ledger.py.
 
+Half of the tasks have one try and no more: what costs them a try without a start is lost.
+
 A run's conf has the ledger's `url`, how many `short` and `long` tasks there are and, if need be, how many seconds they take
 (`short_seconds`, `long_seconds`) and how many megabytes the first try of the first one takes (`greedy_mb`).
 """
@@ -21,8 +23,8 @@ with DAG(
 ):
 
     @task
-    def plan(**context) -> list[float]:
-        """How long each task takes: the long ones are spread evenly, so that there is always one that is running."""
+    def plan(part: int, **context) -> list[float]:
+        """How long each task of one half takes: the long ones are spread evenly, so that there is always one that runs."""
         import random
 
         conf = context["dag_run"].conf
@@ -30,10 +32,9 @@ with DAG(
         for number in range(conf["long"]):
             chance = random.Random(f"{conf['seed']}-{number}")  # noqa: S311 - the same load for the same seed
             durations[number * len(durations) // conf["long"]] = chance.uniform(*conf.get("long_seconds", (30, 120)))
-        return durations
+        return durations[part::2]
 
-    @task(do_xcom_push=False)
-    def work(seconds: float, **context) -> None:
+    def do(seconds: float, **context) -> None:
         import contextlib
         import http.client
         import json
@@ -84,7 +85,7 @@ with DAG(
         )
         threading.Thread(target=live, daemon=True).start()
         try:
-            if ti.map_index == 0 and ti.try_number == 1:
+            if (ti.task_id, ti.map_index, ti.try_number) == ("work", 0, 1):
                 # Filled, or the kernel would not give the memory away.
                 hoard = [b"x" * 2**20 for _ in range(conf.get("greedy_mb", 0))]
                 print(f"took {len(hoard)} MB")
@@ -94,4 +95,13 @@ with DAG(
         # Not reached by a task that was interrupted.
         insist("end")
 
-    work.expand(seconds=plan())
+    @task(do_xcom_push=False)
+    def work(seconds: float, **context) -> None:
+        do(seconds, **context)
+
+    @task(do_xcom_push=False, retries=0)
+    def once(seconds: float, **context) -> None:
+        do(seconds, **context)
+
+    work.expand(seconds=plan.override(task_id="plan_work")(0))
+    once.expand(seconds=plan.override(task_id="plan_once")(1))

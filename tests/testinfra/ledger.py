@@ -33,6 +33,10 @@ Task = tuple[str, str, int]
 T = TypeVar("T")
 # Seconds from which a task counts as a long one.
 LONG = 30
+# The DAG's task with one try and no more.
+ONCE = "once"
+# Seconds without a heartbeat after which an execution is over.
+SILENT = 30
 # Unfinished tasks with which all workers have enough to do: Airflow queues no more at a time ([core] parallelism).
 ENOUGH = 32
 
@@ -102,18 +106,37 @@ class Verdict:
 
     expected: int
     ended: int
-    # Scheduled, and never ended.
+    # Scheduled, and never ended, but for those that were killed in their only try.
     lost: int
     # Run by two processes at the same time, or twice in the same try.
     doubled: int
     # With a try beyond the first.
     retried: int
+    # With one try and no more, which began and was killed: those are not lost.
+    killed: int
+    # With a try that was spent without a start.
+    unstarted: int
+
+    def is_clean(self) -> bool:
+        """Whether all ended in their first try."""
+        return self == Verdict(self.expected, self.expected, 0, 0, 0, 0, 0)
 
 
 def is_doubled(executions: list[Execution]) -> bool:
     """Whether one task's executions, in the order of their starts, were more than one at a time or in a try."""
     overlap = any(later.started < earlier.until for earlier, later in itertools.pairwise(executions))
     return overlap or len({execution.try_number for execution in executions}) < len(executions)
+
+
+def is_killed(executions: list[Execution]) -> bool:
+    """Whether a task with one try began and did not end."""
+    return executions[0].task == ONCE and all(execution.ended is None for execution in executions)
+
+
+def is_unstarted(executions: list[Execution]) -> bool:
+    """Whether a try before the last one that began did not begin itself."""
+    tries = {execution.try_number for execution in executions}
+    return tries != set(range(1, max(tries) + 1))
 
 
 def judge(executions: Iterable[Execution], expected: set[Task]) -> Verdict:
@@ -123,12 +146,15 @@ def judge(executions: Iterable[Execution], expected: set[Task]) -> Verdict:
         if execution.of in expected:
             tasks[execution.of].append(execution)
     ended = sum(any(execution.ended is not None for execution in task) for task in tasks.values())
+    killed = sum(map(is_killed, tasks.values()))
     return Verdict(
         expected=len(expected),
         ended=ended,
-        lost=len(expected) - ended,
+        lost=len(expected) - ended - killed,
         doubled=sum(map(is_doubled, tasks.values())),
         retried=sum(any(execution.try_number > 1 for execution in task) for task in tasks.values()),
+        killed=killed,
+        unstarted=sum(map(is_unstarted, tasks.values())),
     )
 
 
@@ -212,7 +238,9 @@ class Ledger:
     def start_load(self, api: topology.Api, short: int, long: int, seed: int, **conf: Any) -> set[Task]:
         """Start a run of the DAG; returns the tasks that it must do."""
         run = api.trigger("ledger", url=self.url, short=short, long=long, seed=seed, **conf)
-        return {(run, "work", index) for index in range(short + long)}
+        count = short + long
+        tasks = {(run, "work", index) for index in range((count + 1) // 2)}
+        return tasks | {(run, ONCE, index) for index in range(count // 2)}
 
 
 @dataclass
@@ -273,13 +301,16 @@ class Load:
                 self.api.call("PATCH", f"/dags/ledger/dagRuns/{run}", json={"state": "failed"})
 
     def verdict(self, timeout: float = 900) -> Verdict:
-        """Wait until the ledger and Airflow hold everything for ended, or for so many seconds; what has not ended is lost."""
+        """Wait until Airflow holds everything for ended and nothing lives any more, or for so many seconds."""
         deadline = time.monotonic() + timeout
 
         def over() -> bool:
             if time.monotonic() > deadline:
                 return True
-            return not self.unended() and all(self.api.state("ledger", run) in ("success", "failed") for run in self.runs())
+            if not all(self.api.state("ledger", run) in ("success", "failed") for run in self.runs()):
+                return False
+            # What was killed in its only try has no end; what merely seems to be over still has a heartbeat.
+            return not any(row.ended is None and time.time() - row.beat < SILENT for row in self.executions())
 
         topology.wait_for("the load to end", over, timeout + 120, pause=2)
         return self.ledger.verdict(self.expected)

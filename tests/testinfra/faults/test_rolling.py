@@ -36,7 +36,7 @@ def test_changed_option_restarts_all_workers_and_costs_no_task(load: Load, conne
             assert running == concurrency
     verdict = load.verdict()
     everything = len(load.expected)
-    assert verdict == Verdict(expected=everything, ended=everything, lost=0, doubled=0, retried=0)
+    assert verdict == Verdict(expected=everything, ended=everything, lost=0, doubled=0, retried=0, killed=0, unstarted=0)
 
 
 @pytest.mark.parametrize("attempt", range(5))

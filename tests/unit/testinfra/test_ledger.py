@@ -25,7 +25,7 @@ def execution(**what: Any) -> Execution:
 
 
 def verdict(**numbers: int) -> Verdict:
-    return Verdict(**{"expected": 1, "ended": 1, "lost": 0, "doubled": 0, "retried": 0, **numbers})
+    return Verdict(**{"expected": 1, "ended": 1, "lost": 0, "doubled": 0, "retried": 0, "killed": 0, "unstarted": 0, **numbers})
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,34 @@ def verdict(**numbers: int) -> Verdict:
             id="twice the same one counts once",
         ),
         pytest.param([execution(), execution(run="other", try_number=2)], verdict(), id="somebody else's"),
+        pytest.param([execution(try_number=2)], verdict(retried=1, unstarted=1), id="first try never began"),
+        pytest.param(
+            [execution(ended=None), execution(started=13.0, try_number=3)],
+            verdict(retried=1, unstarted=1),
+            id="second try never began",
+        ),
     ],
 )
 def test_verdict(executions: list[Execution], expected: Verdict) -> None:
     assert judge(executions, ONE) == expected
 
 
+@pytest.mark.parametrize(
+    ("executions", "expected"),
+    [
+        pytest.param([], verdict(ended=0, lost=1), id="never began"),
+        pytest.param([execution(task="once", ended=None)], verdict(ended=0, killed=1), id="killed in its only try"),
+        pytest.param([execution(task="once")], verdict(), id="well"),
+    ],
+)
+def test_verdict_on_a_task_with_one_try(executions: list[Execution], expected: Verdict) -> None:
+    assert judge(executions, {("run", "once", 0)}) == expected
+
+
 def test_each_task_is_judged_by_itself() -> None:
     expected = {("run", "work", index) for index in range(4)}
     executions = [execution(map_index=index, try_number=index + 1) for index in range(3)]
-    assert judge(executions, expected) == verdict(expected=4, ended=3, lost=1, retried=2)
+    assert judge(executions, expected) == verdict(expected=4, ended=3, lost=1, retried=2, unstarted=2)
 
 
 @pytest.fixture
@@ -193,13 +211,13 @@ def do(load: Load, count: int) -> None:
     """End so many of the tasks that have not."""
     for run, task, index in sorted(load.unended())[:count]:
         for event in ("start", "end"):
-            load.ledger.record(event, json.loads(start(f"{run}-{index}", run=run, task=task, map_index=index)))
+            load.ledger.record(event, json.loads(start(f"{run}-{task}-{index}", run=run, task=task, map_index=index)))
 
 
 def test_load_expects_what_it_has_started(load: Load, cluster: Cluster) -> None:
     load.add(short=2, long=1)
     load.add(short=0, long=1, greedy_mb=5)
-    assert load.expected == {("run1", "work", 0), ("run1", "work", 1), ("run1", "work", 2), ("run2", "work", 0)}
+    assert load.expected == {("run1", "work", 0), ("run1", "once", 0), ("run1", "work", 1), ("run2", "work", 0)}
     common = {"url": load.ledger.url, "long": 1, "long_seconds": [30, 40]}
     assert cluster.confs == [{**common, "short": 2, "seed": 7}, {**common, "short": 0, "seed": 8, "greedy_mb": 5}]
 
@@ -208,7 +226,7 @@ def test_load_knows_what_runs_where(load: Load) -> None:
     load.add(short=2, long=1)
     assert load.running() is None
     load.ledger.record("start", json.loads(start("x", run="run1", map_index=0, seconds=40)))
-    load.ledger.record("start", json.loads(start("y", run="run1", map_index=1, host="worker2")))
+    load.ledger.record("start", json.loads(start("y", run="run1", task="once", map_index=0, host="worker2")))
     load.ledger.record("start", json.loads(start("z", run="another", map_index=0, seconds=99)))
     long, short = load.running(30), load.running()
     assert long is not None
@@ -218,7 +236,7 @@ def test_load_knows_what_runs_where(load: Load) -> None:
     assert load.starts("worker2", since=load.executions()[-1].started) == 0
     load.ledger.record("end", {"uuid": "x"})
     assert load.running(30) is None
-    assert load.unended() == {("run1", "work", 1), ("run1", "work", 2)}
+    assert load.unended() == {("run1", "once", 0), ("run1", "work", 1)}
 
 
 def test_load_is_kept_up_while_something_is_waited_for(load: Load, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,26 +271,31 @@ def test_load_is_kept_up_while_a_playbook_runs(load: Load, cluster: Cluster, mon
     assert done.returncode == 0
 
 
-def test_verdict_waits_for_the_ledger_and_for_airflow(load: Load, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    load.add(short=2, long=0)
+def test_verdict_waits_for_airflow_and_for_what_lives(
+    load: Load, cluster: Cluster, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load.add(short=4, long=0)
     cluster.answer = "running"
 
     def wait(what: str, over: Any, timeout: float, pause: float) -> None:
+        do(load, 3)
         assert not over()
-        do(load, 1)
+        ((run, task, index),) = load.unended()
+        load.ledger.record("start", json.loads(start("last", run=run, task=task, map_index=index)))
         cluster.answer = "failed"
-        assert not over()
-        do(load, 1)
-        cluster.answer = "running"
-        assert not over()
-        cluster.answer = "success"
+        assert not over(), "it lives"
+        clock.now += ledger.SILENT
         assert over()
 
     monkeypatch.setattr(topology, "wait_for", wait)
-    assert load.verdict() == verdict(expected=2, ended=2)
+    verdict = load.verdict()
+    assert (verdict.expected, verdict.ended, verdict.lost + verdict.killed) == (4, 3, 1)
 
 
-def test_verdict_waits_no_longer_than_it_is_told(load: Load, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdict_waits_no_longer_than_it_is_told(
+    load: Load, cluster: Cluster, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.answer = "running"
     load.add(short=2, long=0)
     do(load, 1)
 
@@ -291,9 +314,9 @@ def test_table_is_written_line_by_line(tmp_path: Path, monkeypatch: pytest.Monke
     table = Table(tmp_path / "ledger.md")
     table.add("one", 3, verdict(retried=1))
     assert table.path.read_text().splitlines() == [
-        "| scenario | date | seed | expected | ended | lost | doubled | retried |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| one | today | 3 | 1 | 1 | 0 | 0 | 1 |",
+        "| scenario | date | seed | expected | ended | lost | doubled | retried | killed | unstarted |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| one | today | 3 | 1 | 1 | 0 | 0 | 1 | 0 | 0 |",
     ]
     table.add("two | three", 3, verdict())
-    assert table.path.read_text().endswith("| 1 |\n| two \\| three | today | 3 | 1 | 1 | 0 | 0 | 0 |\n")
+    assert table.path.read_text().endswith("| 0 |\n| two \\| three | today | 3 | 1 | 1 | 0 | 0 | 0 | 0 | 0 |\n")

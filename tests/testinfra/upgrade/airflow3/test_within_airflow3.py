@@ -44,7 +44,7 @@ def assert_nothing_lost(load: Load) -> None:
     everything = len(load.expected)
     verdict = load.verdict()
     print(verdict)
-    assert verdict == Verdict(expected=everything, ended=everything, lost=0, doubled=0, retried=0)
+    assert verdict == Verdict(expected=everything, ended=everything, lost=0, doubled=0, retried=0, killed=0, unstarted=0)
 
 
 @pytest.fixture
