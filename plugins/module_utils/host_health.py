@@ -89,7 +89,8 @@ try:
             rows_of = "select setting from pg_settings where name = "
             reserved = rows(rows_of + "'superuser_reserved_connections'")[0][0]
             result["connections"] = {
-                "used": rows("select count(*) from pg_stat_activity where backend_type = 'client backend'")[0][0],
+                # What kind of process another account's is, PostgreSQL does not say to this one.
+                "used": rows("select count(*) from pg_stat_activity where datid is not null")[0][0],
                 "most": int(rows(rows_of + "'max_connections'")[0][0]) - int(reserved)}
             result["bytes"] = rows("select pg_database_size(current_database())")[0][0]
         elif kind in ("mysql", "mariadb"):

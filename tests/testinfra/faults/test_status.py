@@ -98,6 +98,12 @@ def other_dags(host: str) -> Trouble:
     return Trouble(host, f"cp -P {link} {link}.kept; ln -sfn lost {link}", undo, {(host, "dags-differ")})
 
 
+def skewed(host: str) -> Trouble:
+    program = "/usr/local/bin/date"
+    do = f'printf \'#!/bin/sh\\nexec /bin/date -d "120 seconds" "$@"\\n\' > {program}; chmod +x {program}'
+    return Trouble(host, do, f"rm {program}", {(host, "clock-skewed")})
+
+
 def retimed(host: str) -> Trouble:
     trouble = drop_in(
         host, "airflow-logs.timer", "[Timer]\\nOnCalendar=\\nOnCalendar=2020-01-01\\n", "systemctl restart airflow-logs.timer"
@@ -138,7 +144,7 @@ GROUPS: dict[str, list[Trouble]] = {
     ],
 }
 if len(WORKERS) > 1:
-    GROUPS["what is stopped and has failed"].append(other_dags(WORKER))
+    GROUPS["what is stopped and has failed"] += [other_dags(WORKER), skewed(WORKERS[0])]
 
 
 @pytest.fixture(scope="module", autouse=True)
