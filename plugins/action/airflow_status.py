@@ -59,7 +59,7 @@ class ActionModule(ActionBase):
         plan = health.Plan({name: wanted.get(name, []) for name in names}, **limits)
         hosts = {name: look(name, task_vars["hostvars"][name].get(given["facts"]) or {}) for name in names}
         arguments = context.CLIARGS
-        inventories = [os.path.relpath(path) if os.path.exists(path) else path for path in arguments.get("inventory") or ()]
+        inventories = [min(os.path.relpath(path), path, key=len) for path in arguments.get("inventory") or ()]
         installed = any("." in path and not path.endswith((".yml", ".yaml")) for path in arguments.get("args") or ())
         findings = [
             replace(finding, remedy=status_report.with_inventory(finding.remedy, inventories, installed))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -648,6 +649,12 @@ def test_upgrade_that_stands_half_way(hosts: Hosts) -> None:
     assert hosts.told() == [("scheduler1", "upgrade-unfinished")]
     hosts["scheduler1"]["upgrade"]["state"] = "done"
     assert hosts.find() == []
+
+
+def test_series_without_corrections_is_a_note(hosts: Hosts) -> None:
+    hosts.plan = replace(PLAN, end_of_life="April 2026")
+    assert (hosts.told(), hosts.noted()) == ([], [("", "end-of-life")])
+    assert "Airflow 3.3.2 gets no corrections since April 2026" in hosts.find()[0].what
 
 
 # No false alarm
