@@ -36,6 +36,12 @@ STAMPED = "airfield-%Y%m%dT%H%M%SZ.tar.age"
 MANIFEST, SECRETS, COMMAND_LINE, DUMP = "manifest.json", "secrets.age", "cli.env", "database.dump"
 FERNET = re.compile(r'^AIRFLOW__CORE__FERNET_KEY="(.*)"$', re.MULTILINE)
 DAY = 86400
+# Seconds that a restore waits for a table that somebody holds, when Airflow is stopped already.
+LOCK_SECONDS = 60
+# Seconds after which a session is none that will be done by then: those of Airflow itself take less.
+HELD_SECONDS = 300
+# Seconds after which one of another account, of which nothing is known, is looked at again.
+UNKNOWN_SECONDS = 5
 BLOCK = 2**20
 PROGRAM = "/opt/airflow/current/bin/python /usr/local/lib/airfield/airfield_backup.py"
 # What Ansible sets.
@@ -162,6 +168,17 @@ class PostgreSQL:
           loop execute format('drop type if exists %s cascade', thing.name); end loop;
         end $clear$;
     """
+    # Sessions of others that hold our tables, whoever they are, the longest transaction first.
+    HOLDERS = """
+        select distinct a.pid, a.usename, coalesce(host(a.client_addr), 'this host'), a.application_name, a.state,
+               extract(epoch from now() - a.xact_start)::bigint as seconds
+        from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace
+        join pg_stat_activity a on a.pid = l.pid
+        where l.granted and l.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+          and l.database = (select oid from pg_database where datname = current_database())
+          and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+        order by seconds desc nulls last limit 5
+    """
     CHECK = """
         do $check$ declare found bigint; begin
           select count(*) into found from {table};
@@ -244,6 +261,23 @@ class PostgreSQL:
         with self.connect() as connection:
             return len(self.rows(connection, self.TABLES))
 
+    def holders(self, seconds: int) -> str:
+        """Sessions that hold our tables for at least so many seconds, each with how to end it; empty where there is none."""
+        with self.connect() as connection:
+            found = self.rows(connection, self.HOLDERS)
+            # Only its own account and a superuser may know since when a session holds something: one that is there again
+            # may do so for ever.
+            if seconds and any(row[-1] is None for row in found):
+                time.sleep(UNKNOWN_SECONDS)
+                again = {row[0] for row in self.rows(connection, self.HOLDERS)}
+                found = [row for row in found if row[-1] is not None or row[0] in again]
+        return "; ".join(
+            f"process {pid} ({user} from {address}, {application or 'without a name'}, {state or 'unknown to us'}, for "
+            f"{'an unknown time' if age is None else f'{age} s'}), which `select pg_terminate_backend({pid})` ends"
+            for pid, user, address, application, state, age in found
+            if age is None or age >= seconds
+        )
+
     def mark(self) -> str:
         """What the last restore has left in the database to be known by."""
         query = "select obj_description(to_regclass('public.alembic_version'), 'pg_class')"
@@ -265,7 +299,7 @@ class PostgreSQL:
                 command, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
             )
             try:
-                self.say(psql.stdin, "begin;\n" + self.CLEAR)
+                self.say(psql.stdin, f"begin;\nset local lock_timeout = '{LOCK_SECONDS}s';\n" + self.CLEAR)
                 self.feed(dump, psql.stdin)
                 finish()
                 for table, rows in sorted(counts.items()):
@@ -282,7 +316,10 @@ class PostgreSQL:
                     psql.stdin.close()
                 psql.wait()
             if psql.returncode:
-                raise BackupError(f"The database {self.name} did not take the dump, and is as it was: {last_words(said)}")
+                problem = BackupError(f"The database {self.name} did not take the dump, and is as it was: {last_words(said)}")
+                with contextlib.suppress(BackupError):
+                    held = self.holders(0)
+                    problem = BackupError(f"{problem} Its tables are held by {held}.") if held else problem
             if problem:
                 raise problem
 
@@ -325,6 +362,7 @@ class MySQL:
     # Bytes of rows after which a statement ends: one for each row takes ten times as long.
     STATEMENT = 2**20
     DENIED = (1044, 1142)
+    WAITED = 1205
 
     def __init__(self, url: str) -> None:
         from sqlalchemy import create_engine
@@ -342,11 +380,15 @@ class MySQL:
         except self.driver.Error as error:
             raise BackupError(f"The database {self.name} does not let us in: {error}") from None
         try:
-            # Each statement sees what is there, and nobody waits for us for ever.
-            self.rows(connection, "set autocommit = 1, lock_wait_timeout = 60")
+            # Each statement sees what is there, and nobody waits for ever, neither we nor others for us.
+            self.rows(connection, f"set autocommit = 1, lock_wait_timeout = {LOCK_SECONDS}")
             yield connection
         except self.driver.Error as error:
-            raise BackupError(f"The database {self.name} refused something, and is as it was: {error}") from None
+            held = ""
+            if error.args[0] == self.WAITED:
+                with contextlib.suppress(self.driver.Error):
+                    held = f" Its tables are held by one of {self.sessions(connection) or 'another account'}."
+            raise BackupError(f"The database {self.name} refused something, and is as it was: {error}.{held}") from None
         finally:
             connection.close()
 
@@ -355,6 +397,22 @@ class MySQL:
         with contextlib.closing(connection.cursor()) as cursor:
             cursor.execute(query)
             return list(cursor.fetchall())
+
+    def sessions(self, connection: Any) -> str:
+        """Other sessions of our account in the database, each with how to end it. Those of others it may not see."""
+        query = (
+            "select id, user, host, command, time from information_schema.processlist "
+            "where db = database() and id <> connection_id() order by time desc limit 5"
+        )
+        return "; ".join(
+            f"session {number} ({user} from {host}, {command}, for {seconds} s), which `KILL {number}` ends"
+            for number, user, host, command, seconds in self.rows(connection, query)
+        )
+
+    @staticmethod
+    def holders(seconds: int) -> str:
+        """Our account may not know who holds a table before it waits for it."""
+        return ""
 
     @staticmethod
     def quote(name: str) -> str:
@@ -1020,6 +1078,13 @@ class Cluster:
             raise BackupError(
                 f"The database {database.name} is not empty, and nothing was changed. Remedy: to lose what is in it, "
                 f"run this again with -e airflow_restore_replace=true."
+            )
+        held = database.holders(HELD_SECONDS) if dry else ""
+        if held:
+            raise BackupError(
+                f"Tables of the database {database.name} are held for longer than {HELD_SECONDS} s, and nothing was changed: "
+                f"by {held}. A restore would wait for them with Airflow stopped. Remedy: let them end, or end them, and run "
+                f"this again."
             )
         if not dry:
             with archive.parts() as (manifest, dummy, dump, finish):

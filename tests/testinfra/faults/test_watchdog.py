@@ -7,8 +7,8 @@ import topology
 from testinfra.host import Host
 
 WATCHDOG = "/opt/airflow/current/bin/python /usr/local/lib/airfield/airfield_watchdog.py"
-WEB = topology.this_series().web
-UNITS = {"airflow-scheduler": "airflow_scheduler", f"airflow-{WEB.removeprefix('airflow-')}": "airflow_webserver"}
+WEB = f"airflow-{topology.this_series().web}"
+UNITS = {"airflow-scheduler": "airflow_scheduler", WEB: "airflow_webserver"}
 
 
 def main_process(host: Host, unit: str) -> str:

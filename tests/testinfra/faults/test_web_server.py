@@ -19,7 +19,7 @@ LOG_MB = 80
 # Seconds that the calls of others may take meanwhile, on hosts that share a few busy CPUs.
 MOST_SECONDS = 2.0
 CONNECTIONS = 1100
-WEB = topology.this_series().web
+WEB = f"airflow-{topology.this_series().web}"
 
 pytestmark = pytest.mark.skipif(topology.version().startswith("2."), reason="the DAGs are for Airflow 3")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import gzip
 import importlib.util
@@ -91,6 +92,8 @@ class Database:
 
     def __init__(self, text: str = "") -> None:
         self.text, self.marked, self.error, self.name = text, "", "", "airflow"
+        # Who holds its tables, and for how many seconds.
+        self.held, self.since = "", 0
 
     def dump(self, stream: IO[bytes], tables: list[str]) -> tuple[dict[str, int], dict[str, str]]:
         if not self.text:
@@ -101,6 +104,9 @@ class Database:
 
     def tables(self) -> int:
         return len(self.text)
+
+    def holders(self, seconds: int) -> str:
+        return self.held if self.since >= seconds else ""
 
     def mark(self) -> str:
         return self.marked
@@ -484,6 +490,20 @@ def test_surplus(backup: ModuleType, keep: int, days: float, good: list[str], le
 # Reading and restoring them --------------------------------------------------------------------------------------------
 
 
+def test_session_that_holds_tables_is_named_before_airflow_is_stopped(host: Host, backup: ModuleType) -> None:
+    path = str(host.create())
+    host.real.held, host.real.since = "process 7", 301
+    with pytest.raises(
+        backup.BackupError, match=r"held for longer than 300 s, and nothing was changed: by process 7\. .*Remedy"
+    ):
+        host.run("restore", path, "--replace", "--dry-run")
+    host.real.since = 299
+    assert host.run("restore", path, "--replace", "--dry-run") == {"due": True}
+    # Airflow is stopped by now, and the restore's own time-out counts.
+    host.real.since = 301
+    assert host.run("restore", path, "--replace") == {"due": True}
+
+
 def test_archive_comes_back_to_the_letter_and_once(host: Host, backup: ModuleType) -> None:
     path = str(host.create())
     host.real.text = "something else"
@@ -566,6 +586,7 @@ def test_test_of_an_archive_is_remembered(host: Host, backup: ModuleType) -> Non
 def postgresql(backup: ModuleType) -> Any:
     database = object.__new__(backup.PostgreSQL)
     database.name, database.dsn, database.environment = "airflow", "dbname=airflow", dict(os.environ)
+    database.holders = lambda seconds: ""
     return database
 
 
@@ -578,7 +599,15 @@ def test_restore_is_one_transaction_that_counts_before_it_ends(postgresql: Any, 
     postgresql.restore(io.BytesIO(b"create the tables;\n"), {"public.x": 3}, lambda: ends.append("finished"), "a mark")
     text = said(tmp_path)
     assert ends == ["finished"]
-    order = ["begin;", "drop %s if exists", "create the tables;", "from public.x", "is 'a mark'", "commit;"]
+    order = [
+        "begin;",
+        "set local lock_timeout = '60s';",
+        "drop %s if exists",
+        "create the tables;",
+        "from public.x",
+        "is 'a mark'",
+        "commit;",
+    ]
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
     assert text.count("commit") == 1
 
@@ -596,6 +625,40 @@ def test_error_of_the_server_is_told_and_nothing_committed(
     with pytest.raises(backup.BackupError, match="did not take the dump, and is as it was: psql:<stdin>:3: ERROR:  broken"):
         postgresql.restore(io.BytesIO(dump), {"public.x": 3}, lambda: None, "a mark")
     assert "commit" not in said(tmp_path)
+
+
+def test_restore_that_waited_in_vain_names_who_holds_the_tables(postgresql: Any, backup: ModuleType) -> None:
+    postgresql.holders = lambda seconds: "process 7 (ada from 10.0.0.5)"
+    with pytest.raises(backup.BackupError, match=r"ERROR:  broken Its tables are held by process 7 \(ada from 10.0.0.5\)\.$"):
+        postgresql.restore(io.BytesIO(b"broken sql;\n"), {"public.x": 3}, lambda: None, "a mark")
+
+    def away(seconds: int) -> str:
+        raise backup.BackupError("The database does not let us in")
+
+    postgresql.holders = away
+    with pytest.raises(backup.BackupError, match=r"is as it was: psql:<stdin>:3: ERROR:  broken$"):
+        postgresql.restore(io.BytesIO(b"broken sql;\n"), {"public.x": 3}, lambda: None, "a mark")
+
+
+def test_sessions_that_hold_tables_are_named_with_how_to_end_them(backup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = object.__new__(backup.PostgreSQL)
+    rows = [
+        (7, "ada", "10.0.0.5", "psql", "idle in transaction", 4000),
+        (8, "airflow", "10.0.0.6", "", "active", 3),
+        (9, "root", "this host", "", None, None),
+    ]
+    monkeypatch.setattr(database, "connect", contextlib.nullcontext)
+    monkeypatch.setattr(database, "rows", lambda connection, query: rows)
+    monkeypatch.setattr(backup, "UNKNOWN_SECONDS", 0)
+    assert database.holders(300) == (
+        "process 7 (ada from 10.0.0.5, psql, idle in transaction, for 4000 s), which `select pg_terminate_backend(7)` ends; "
+        "process 9 (root from this host, without a name, unknown to us, for an unknown time), which "
+        "`select pg_terminate_backend(9)` ends"
+    )
+    assert "process 8 (airflow from 10.0.0.6, without a name, active, for 3 s)" in database.holders(0)
+    looks = iter([rows, rows[:1]])
+    monkeypatch.setattr(database, "rows", lambda connection, query: next(looks))
+    assert "process 9" not in database.holders(300)
 
 
 def test_dump_that_ends_early_is_not_committed(postgresql: Any, backup: ModuleType, tmp_path: Path) -> None:
@@ -738,6 +801,8 @@ class Server:
             self.answer = [(self.comment,)] if "alembic_version" in self.databases["airflow"] else []
         elif query.startswith("select version"):
             self.answer = [(self.version,)]
+        elif query.startswith("select id, user"):
+            self.answer = [(7, "ada", "h", "Sleep", 400)]
         elif query.startswith("rename table"):
             # As a whole or not at all.
             after = {name: list(tables) for name, tables in self.databases.items()}
@@ -961,8 +1026,14 @@ def test_archive_that_ends_early_changes_nothing_on_mysql(mysql: Any, backup: Mo
 
 def test_refused_exchange_changes_nothing(mysql: Any, backup: ModuleType, server: Server) -> None:
     server.refused = {"rename": (1205, "Lock wait timeout exceeded")}
+    with pytest.raises(
+        backup.BackupError, match=r"Lock wait timeout.*held by one of session 7 \(ada from h, Sleep, for 400 s\)"
+    ):
+        mysql.restore(packed(), COUNTS, lambda: None, "a mark")
+    server.refused = {"rename": (1205, "Lock wait timeout exceeded"), "select id, user": (2006, "Server has gone away")}
     with pytest.raises(backup.BackupError, match=r"refused something, and is as it was: .*Lock wait timeout"):
         mysql.restore(packed(), COUNTS, lambda: None, "a mark")
+    assert any("lock_wait_timeout = 60" in statement for statement in server.statements)
     assert server.databases == {"airflow": ["alembic_version", "old"]}
 
 
