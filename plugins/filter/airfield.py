@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
 from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login, upgrade_path
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, capacity, database, web_server
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, capacity, database, upgrade, web_server
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
@@ -89,6 +89,7 @@ class FilterModule:
             "age_recipient": age_key.recipient,
             "content_hash": dag_source.content_hash,
             "database_environment": database.environment,
+            "interrupted_upgrade": upgrade.interrupted_upgrade,
             "login_secrets": login.environment,
             "login_server": login.server,
             "login_settings": login.settings,
@@ -104,7 +105,9 @@ class FilterModule:
             "secret_options": secret_options,
             "source_problems": source_problems,
             "transport_options": broker.transport_options,
+            "unfinished_problem": upgrade.unfinished_problem,
             "unit_environment": unit_environment,
+            "units_to_resume": upgrade.units_to_resume,
             "upgrade_problem": upgrade_path.upgrade_problem,
             "web_server_plan": web_server.plan,
             "with_default_pool": capacity.with_default_pool,
