@@ -14,7 +14,14 @@ from urllib.parse import quote
 
 from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source
 from ansible_collections.airfield.metal.plugins.plugin_utils import age_key, login, upgrade_path
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, capacity, database, upgrade, web_server
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import (
+    broker,
+    capacity,
+    database,
+    object_store,
+    upgrade,
+    web_server,
+)
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
@@ -101,6 +108,7 @@ class FilterModule:
             "plain_options": plain_options,
             "python_literal": python_literal,
             "result_engine_options": broker.result_engine_options,
+            "s3_accounts": object_store.s3_accounts,
             "schema_version": upgrade_path.schema_version,
             "secret_options": secret_options,
             "source_problems": source_problems,

@@ -16,9 +16,13 @@ env | sort
 set -x
 echo "${AIRFLOW__CELERY__BROKER_URL:-}" "${AIRFLOW__CELERY__RESULT_BACKEND:-}" "${AIRFLOW_CONN_AIRFLOW_LOGS:-}"
 set +x
-# What the shell, its parent and all others of this account were started with, as far as that is to be seen.
-cat /proc/self/environ /proc/$PPID/environ /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'
-ps eww -u "$(id -u)"
+# What the shell and all above it, up to the worker itself, were started with, as far as that is to be seen.
+process=$$
+while [ "$process" -gt 1 ]; do
+  cat "/proc/$process/environ" 2>/dev/null | tr '\\0' '\\n'
+  ps eww --ppid "$process"
+  process=$(awk '/^PPid:/ {print $2}' "/proc/$process/status")
+done
 echo printed
 """
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 # The rule of ours; others on the bucket are not touched.
@@ -116,15 +117,41 @@ class Bucket:
         if any(rule.get("ID") == RULE for rule in before):
             self.set_rule(0)
 
+    def versioning(self) -> str:
+        """Whether the bucket keeps what is deleted: empty, Enabled or Suspended; empty also where one may not ask."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return str(self.client.get_bucket_versioning(Bucket=self.name).get("Status") or "")
+        except ClientError:
+            return ""
+
+    def entries(self, versions: bool) -> Iterator[list[dict[str, Any]]]:
+        """Pages of what is below the prefix; with all versions, old ones and marks of deletion are there, too."""
+        paginator = self.client.get_paginator("list_object_versions" if versions else "list_objects_v2")
+        for page in paginator.paginate(Bucket=self.name, Prefix=self.prefix):
+            kinds = ("Versions", "DeleteMarkers") if versions else ("Contents",)
+            yield [entry for kind in kinds for entry in page.get(kind, [])]
+
     def delete(self, until: float, rate: int) -> int:
-        """Delete logs that were written before a moment, so many a second; returns how many."""
+        """Delete logs that were written before a moment, so many a second; returns how many.
+
+        In a bucket with versions each of them, or nothing would ever be freed: whoever may write logs may have turned that on.
+        """
         count = 0
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix)
-        for page in pages:
-            old = [entry["Key"] for entry in page.get("Contents", []) if entry["LastModified"].timestamp() < until]
+        versioning = self.versioning()
+        if versioning:
+            print(f"The bucket {self.name} has versions ({versioning}): old ones are deleted, too.")
+        names = ("Key", "VersionId") if versioning else ("Key",)
+        for entries in self.entries(bool(versioning)):
+            old = [entry for entry in entries if entry["LastModified"].timestamp() < until]
             step = min(rate, BATCH)
             for start in range(0, len(old), step):
-                keys = [{"Key": key} for key in old[start : start + step] if key.startswith(self.prefix)]
+                keys = [
+                    {name: entry[name] for name in names}
+                    for entry in old[start : start + step]
+                    if entry["Key"].startswith(self.prefix)
+                ]
                 answer = self.client.delete_objects(Bucket=self.name, Delete={"Objects": keys, "Quiet": True})
                 if answer.get("Errors"):
                     first = answer["Errors"][0]

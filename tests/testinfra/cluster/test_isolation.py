@@ -60,6 +60,12 @@ def test_what_a_task_prints_holds_no_secret(api: topology.Api) -> None:
         for word in ("RESULT_BACKEND=", "BROKER_URL=", "SECRET_KEY=", "AIRFLOW_CONN_AIRFLOW_LOGS="):
             assert word not in text
 
+    # What it returned, too, is for everybody to read.
+    path = f"/dags/{dag}/dagRuns/{run}/taskInstances/python/xcomEntries/return_value"
+    returned = str(api.call("GET", path)["value"])
+    assert "AIRFLOW_HOME" in returned
+    assert hits(returned) == []
+
 
 def said(api: topology.Api, dag: str, run: str, task: dict[str, Any]) -> str:
     """What a task has said, when it has said all."""

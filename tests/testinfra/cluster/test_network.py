@@ -126,6 +126,14 @@ def test_logs_of_workers_need_a_token() -> None:
         assert requests.get(log, timeout=30).status_code == 403
 
 
+@pytest.mark.parametrize("path", ["/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc"])
+def test_log_servers_do_not_describe_themselves(path: str) -> None:
+    servers = [(name, 8793) for name in topology.members("airflow_worker")]
+    servers += [(name, 8794) for name in topology.members("airflow_triggerer") or topology.members("airflow_scheduler")]
+    for name, port in servers:
+        assert requests.get(f"http://{topology.address(name)}:{port}{path}", timeout=30).status_code == 404
+
+
 def test_peers_resolve(host: Host) -> None:
     for name in topology.members("all"):
         assert host.addr(name).is_resolvable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -99,3 +100,34 @@ def test_account_of_the_logs_is_for_this_bucket_alone(bucket: Any) -> None:
         bucket.create_bucket(Bucket="other")
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         bucket.put_object(Bucket="other", Key="x", Body=b"")
+
+
+# What would keep objects for ever, remove them, or show them to others.
+SETTINGS: dict[str, Callable[[Any], Any]] = {
+    "versioning": lambda s3: s3.put_bucket_versioning(Bucket="airflow-logs", VersioningConfiguration={"Status": "Enabled"}),
+    "lifecycle": lambda s3: s3.put_bucket_lifecycle_configuration(
+        Bucket="airflow-logs",
+        LifecycleConfiguration={
+            "Rules": [{"ID": "x", "Filter": {"Prefix": ""}, "Status": "Enabled", "Expiration": {"Days": 1}}]
+        },
+    ),
+    "no lifecycle": lambda s3: s3.delete_bucket_lifecycle(Bucket="airflow-logs"),
+    "cors": lambda s3: s3.put_bucket_cors(
+        Bucket="airflow-logs", CORSConfiguration={"CORSRules": [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}]}
+    ),
+    "tags": lambda s3: s3.put_bucket_tagging(Bucket="airflow-logs", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}),
+    "policy": lambda s3: s3.put_bucket_policy(Bucket="airflow-logs", Policy='{"Version": "2012-10-17", "Statement": []}'),
+    "acl": lambda s3: s3.put_bucket_acl(Bucket="airflow-logs", ACL="public-read"),
+    "lock": lambda s3: s3.put_object_lock_configuration(
+        Bucket="airflow-logs", ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+    ),
+    "retention": lambda s3: s3.put_object_retention(
+        Bucket="airflow-logs", Key="probe", Retention={"Mode": "COMPLIANCE", "RetainUntilDate": "2100-01-01"}
+    ),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_account_of_the_logs_may_change_no_setting_of_the_bucket(setting: str, bucket: Any) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        SETTINGS[setting](bucket)

@@ -162,3 +162,23 @@ def test_command_line_leaves_arguments_alone(host: Host) -> None:
         host.check_output(f"/usr/local/bin/airflow variables set {quoted} {quoted}")
         assert host.run(f"/usr/local/bin/airflow variables get {quoted}").stdout.splitlines()[-1] == key
         host.check_output(f"/usr/local/bin/airflow variables delete {quoted}")
+
+
+@pytest.mark.parametrize("path", ["/root", "/home", "/run/user", "/dev/shm"])  # noqa: S108 - looked at, not written to
+def test_memory_that_a_task_may_write_is_bounded(host: Host, path: str) -> None:
+    if "airflow-worker" not in units(host):
+        return
+    inside = f"nsenter --target {properties(host, 'airflow-worker')['MainPID']} --mount"
+    user = topology.variable("airflow_user", "airflow")
+    written = host.run(f"{inside} runuser -u {user} -- sh -c 'touch {path}/airfield-probe && rm {path}/airfield-probe'")
+    if path != "/dev/shm":  # noqa: S108
+        # There to look at, and empty.
+        assert host.check_output(f"{inside} ls -A {path}") == ""
+        assert "Read-only file system" in written.stderr
+        return
+    assert written.rc == 0
+    size, total = (
+        int(word)
+        for word in host.check_output(f"{inside} df --output=size {path} | tail -1; free -k | awk 'NR==2 {{print $2}}'").split()
+    )
+    assert size <= total // 4 + 1024

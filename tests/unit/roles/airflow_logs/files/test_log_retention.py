@@ -43,6 +43,9 @@ class S3:
         self.calls: list[str] = []
         self.deletions: list[list[str]] = []
         self.undeletable: set[str] = set()
+        self.versioning = ""
+        # (key, version) -> when it was written; those of marks of deletion begin with "mark".
+        self.versions: dict[tuple[str, str], float] = {}
 
     def __getattr__(self, name: str) -> Any:
         """An operation; what a test denies raises."""
@@ -77,9 +80,20 @@ class S3:
     def do_delete_bucket_lifecycle(self, arguments: dict[str, Any]) -> None:
         self.lifecycle = []
 
+    def do_get_bucket_versioning(self, arguments: dict[str, Any]) -> dict[str, str]:
+        return {"Status": self.versioning} if self.versioning else {}
+
     def get_paginator(self, name: str) -> Any:
-        assert name == "list_objects_v2"
-        return SimpleNamespace(paginate=self.paginate)
+        pages = {"list_objects_v2": self.paginate, "list_object_versions": self.paginate_versions}
+        return SimpleNamespace(paginate=pages[name])
+
+    def paginate_versions(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        page: dict[str, Any] = {}
+        for (key, version), written in self.versions.items():
+            kind = "DeleteMarkers" if version.startswith("mark") else "Versions"
+            entry = {"Key": key, "VersionId": version, "LastModified": datetime.datetime.fromtimestamp(written, datetime.UTC)}
+            page.setdefault(kind, []).append(entry)
+        yield page
 
     def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
         """Pages of two, as a store that is asked goes on after the last name of the page before."""
@@ -91,6 +105,10 @@ class S3:
         yield {}
 
     def do_delete_objects(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if self.versioning:
+            for entry in arguments["Delete"]["Objects"]:
+                del self.versions[entry["Key"], entry["VersionId"]]
+            return {}
         keys = [entry["Key"] for entry in arguments["Delete"]["Objects"]]
         self.deletions.append(keys)
         for key in set(keys) - self.undeletable:
@@ -254,5 +272,25 @@ def test_interrupted_run_is_finished_by_the_next(run: Any, s3: S3) -> None:
     )
     assert sorted(s3.objects) == ["here/dag_id=a/3.log", "here/dag_id=a/4.log"]
     s3.undeletable = set()
+    assert run() == ""
+    assert s3.objects == {}
+
+
+@pytest.mark.parametrize("versioning", ["Enabled", "Suspended"])
+def test_versions_of_old_logs_are_deleted_for_good(
+    run: Any, s3: S3, versioning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s3.versioning = versioning
+    old, young = NOW - 31 * DAY, NOW - DAY
+    kept = {(OLD, "current"): young, (YOUNG, "current"): young, ("elsewhere/1.log", "old"): old}
+    s3.versions = {**kept, (OLD, "old"): old, (OLD, "mark"): old, (YOUNG, "null"): old}
+    assert run() == ""
+    assert s3.versions == kept
+    assert f"has versions ({versioning})" in capsys.readouterr().out
+
+
+def test_who_may_not_ask_for_versions_deletes_logs(run: Any, s3: S3) -> None:
+    s3.denied = {"get_bucket_versioning": "AccessDenied"}
+    s3.objects = {OLD: NOW - 31 * DAY}
     assert run() == ""
     assert s3.objects == {}
