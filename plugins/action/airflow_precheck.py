@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.airfield.metal.plugins.module_utils import objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import login, precheck
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import account, capacity
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import account, capacity, inventory, options, units
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import values as typed
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -37,6 +39,7 @@ class ActionModule(ActionBase):
                 "generated": {"type": "list", "elements": "str", "required": True},
                 "reference": {"type": "str", "required": True},
                 "options": {"type": "dict", "required": True},
+                "own_options": {"type": "dict", "default": {}},
                 "variables": {"type": "dict", "required": True},
                 "catalogue_file": {"type": "path", "required": True},
                 "extra_packages": {"type": "bool", "required": True},
@@ -51,26 +54,31 @@ class ActionModule(ActionBase):
             }
         )
         host = task_vars["inventory_hostname"]
-        # Many a role for MySQL has names like ours, which count where our server is.
-        others = () if "mysql" in task_vars["group_names"] else ("mysql_",)
-        specs = {name: spec for name, spec in precheck.read_argument_specs(ROLES).items() if not name.startswith(others)}
+        specs = inventory.documented(precheck.read_argument_specs(ROLES), task_vars["group_names"])
+        raw = task_vars["hostvars"].raw_get(host)
         # They have rules of their own, and belong to the cluster: one host has them checked.
         own: dict[str, Any] = {name: {} for name in objects.VARIABLES}
-        values, problems = self._inventory_values(task_vars, {name: spec for name, spec in specs.items() if name not in own})
+        of_host = {name: spec for name, spec in specs.items() if name not in own}
+        values, problems = inventory.read(raw, task_vars, self._templar, of_host)
         if given["objects"]:
-            of_objects, found = self._inventory_values(task_vars, own)
+            of_objects, found = inventory.read(raw, task_vars, self._templar, own)
             problems += found + precheck.object_problems(of_objects)
         facts = given["facts"]
         warnings = [precheck.end_of_life(given["version"], given["end_of_life"])] if given["end_of_life"] else []
         wanted = account.read_wanted(values)
-        if given["components"] and wanted:
+        # With values that are none, the commands of the remedy would do harm.
+        if given["components"] and wanted and not typed.find(account.variables(wanted), specs):
             problems += account.find_problems(facts, wanted, values.get("airflow_take_over", []))
             warnings += account.unnamed_groups(wanted.user, facts["other_groups"])
         if given["slots"]:
-            warnings += capacity.warnings(given["slots"], values.get("airflow_parallelism"), self._pools(task_vars))
-        names = [name for name in task_vars["hostvars"].raw_get(host) if not name.startswith(others)]
-        problems += precheck.unknown_variables(names, specs)
+            pools = inventory.read(raw, task_vars, self._templar, {"airflow_pools": {}})[0].get("airflow_pools")
+            # What is wrong with the pools themselves is told above.
+            pools = pools if isinstance(pools, list) else []
+            warnings += capacity.warnings(given["slots"], values.get("airflow_parallelism"), pools)
+        problems += precheck.unknown_variables(inventory.ours(raw, task_vars["group_names"]), specs)
         problems += precheck.mistyped_variables(values, specs)
+        problems += typed.texts(typed.find(values, specs))
+        problems += units.find_problems(facts)
         authentication = values.get("airflow_authentication", {"type": "database"})
         if not precheck.mistyped_variables({"airflow_authentication": authentication}, specs):
             problems += login.find_problems(
@@ -82,10 +90,16 @@ class ActionModule(ActionBase):
         problems += precheck.unsupported_platform(facts, given["platforms"])
         problems += precheck.unfit_secrets(values, given["secrets"], given["generated"])
         problems += precheck.unequal_secrets(
-            values, self._secrets_of(given["reference"], given["secrets"], task_vars), given["secrets"], given["reference"]
+            values, self._variables_of(given["reference"], given["secrets"], task_vars), given["secrets"], given["reference"]
         )
+        if given["components"]:
+            problems += typed.unequal(
+                values, self._variables_of(given["reference"], typed.OF_THE_CLUSTER, task_vars), specs, given["reference"]
+            )
         problems += precheck.abandoned_fernet_key(values, facts["fernet_keys"])
         problems += precheck.misplaced_options(given["options"], given["variables"])
+        problems += options.dependence_problems(given["options"], given["own_options"])
+        problems += options.command_problems(given["options"], given["variables"])
         if given["version"] in given["versions"]:
             declared = json.loads(Path(given["catalogue_file"]).read_text(encoding="utf-8"))
             problems += precheck.option_problems(given["options"], declared, given["extra_packages"])
@@ -101,23 +115,13 @@ class ActionModule(ActionBase):
             result["warnings"] = warnings
         return result
 
-    def _inventory_values(self, task_vars: Any, specs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """What the inventory and the command line set of our variables, templated, and what cannot be."""
-        values, problems = {}, []
-        for name in task_vars["hostvars"].raw_get(task_vars["inventory_hostname"]):
-            if name in specs:
-                try:
-                    values[name] = self._templar.template(task_vars[name])
-                except AnsibleError as error:
-                    problems.append(f"variable {name} cannot be evaluated: {error}. Remedy: correct it in the inventory.")
-        return values, problems
-
-    def _pools(self, task_vars: Any) -> list[Any]:
-        """The operator's pools, as far as they can be read: what is wrong with them is told elsewhere."""
-        pools = self._inventory_values(task_vars, {"airflow_pools": {}})[0].get("airflow_pools")
-        return pools if isinstance(pools, list) else []
-
     @staticmethod
-    def _secrets_of(host: str, names: Any, task_vars: Any) -> dict[str, Any]:
+    def _variables_of(host: str, names: Any, task_vars: Any) -> dict[str, Any]:
         others = task_vars["hostvars"][host]
-        return {name: others[name] for name in names if name in others}
+        # What needs the role's own variables has no value in there.
+        found = {}
+        for name in names:
+            with contextlib.suppress(AnsibleError):
+                if name in others:
+                    found[name] = others[name]
+        return found

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -60,3 +64,47 @@ def process_titles(group: str, mounts: Iterable[str] = ("/sys/fs/cgroup/systemd"
                 continue  # it has ended
         break
     return titles
+
+
+def unit_problems(module: AnsibleModule, texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """What systemd does not understand in units, by their names, and would ignore without a word to who wrote it.
+
+    A host may lack what a unit names (programs, other units): that is no fault of its text.
+    """
+    if not texts or not shutil.which("systemd-analyze"):
+        return {}
+    # Not only for root: what stands in a unit is no secret.
+    with tempfile.TemporaryDirectory(prefix="airfield-units-", dir="/run" if os.access("/run", os.W_OK) else None) as folder:
+        for name, text in texts.items():
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as stream:
+                stream.write(text)
+        paths = [os.path.join(folder, name) for name in texts]
+        dummy, stdout, stderr = module.run_command(["systemd-analyze", "verify", "--man=no", *paths])
+    return read_unit_problems(stdout + stderr, folder, texts)
+
+
+def read_unit_problems(output: str, folder: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """The lines of `systemd-analyze verify` that are about the texts of the units, without repetitions."""
+    problems: dict[str, list[str]] = {}
+    for name in names:
+        for line in output.splitlines():
+            text = re.match(re.escape(os.path.join(folder, name)) + r":\d+: (.*ignoring.*)", line, re.IGNORECASE)
+            refused = re.match(re.escape(name) + r": (.*Refusing.*)", line)
+            found = text or refused
+            if found and found[1] not in problems.get(name, []):
+                problems.setdefault(name, []).append(found[1])
+    return problems
+
+
+def calendar_problems(module: AnsibleModule, calendars: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Schedules that systemd does not understand, or that never come."""
+    problems = {}
+    for name, calendar in calendars.items():
+        if not shutil.which("systemd-analyze"):
+            continue
+        rc, stdout, stderr = module.run_command(["systemd-analyze", "calendar", "--", calendar])
+        if rc:
+            problems[name] = {"given": calendar, "reason": stderr.strip().splitlines()[-1] if stderr.strip() else "invalid"}
+        elif re.search(r"^\s*Next elapse: never", stdout, re.MULTILINE):
+            problems[name] = {"given": calendar, "reason": "it never comes"}
+    return problems

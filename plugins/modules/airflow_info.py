@@ -78,6 +78,19 @@ options:
     type: list
     elements: str
     default: []
+  unit_texts:
+    description: Texts with sections of a service's unit, by a name for each, that systemd shall look at.
+    type: dict
+    default: {}
+  calendars:
+    description: Schedules in the form of C(OnCalendar=), by a name for each, that systemd shall look at.
+    type: dict
+    default: {}
+  folders:
+    description: Folders that must be there.
+    type: list
+    elements: str
+    default: []
   base:
     description: Directory of the releases.
     type: path
@@ -331,6 +344,19 @@ worker_queues:
   returned: always
   type: list
   elements: str
+calendar_problems:
+  description: Those of O(calendars) that never come, each with C(given) and C(reason).
+  returned: always
+  type: dict
+missing_folders:
+  description: Those of O(folders) that are none.
+  returned: always
+  type: list
+  elements: str
+unit_problems:
+  description: What systemd does not understand of each of O(unit_texts), a line each.
+  returned: always
+  type: dict
 unresolvable:
   description: Those of O(resolve) that have no address here.
   returned: always
@@ -375,7 +401,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.airfield.metal.plugins.module_utils import catalogue, dag_source, environment_file, host_health
+from ansible_collections.airfield.metal.plugins.module_utils import (
+    catalogue,
+    dag_source,
+    environment_file,
+    host_health,
+    systemd,
+)
 from ansible_collections.airfield.metal.plugins.module_utils.files import read_json, read_text
 
 # Run by the release's Python: it has the drivers. Prints one JSON object.
@@ -673,6 +705,12 @@ def service_states(module: AnsibleModule, patterns: list[str]) -> dict[str, str]
     return {row[0][: -len(".service")]: row[2] for row in rows if row[1] == "loaded"}
 
 
+def unit_problems(module: AnsibleModule, texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """What systemd does not understand of each text, in a unit that has nothing else."""
+    units = {f"{name}.service": f"[Service]\nExecStart=/bin/true\n{text}" for name, text in texts.items()}
+    return {name[: -len(".service")]: lines for name, lines in systemd.unit_problems(module, units).items()}
+
+
 def link_target(path: str) -> str:
     try:
         return os.readlink(path)
@@ -761,6 +799,9 @@ def main() -> None:
                 },
             },
             "services": {"type": "list", "elements": "str", "default": []},
+            "unit_texts": {"type": "dict", "default": {}},
+            "calendars": {"type": "dict", "default": {}},
+            "folders": {"type": "list", "elements": "str", "default": []},
             "base": {"type": "path", "default": "/opt/airflow"},
             "database": {
                 "type": "dict",
@@ -787,6 +828,7 @@ def main() -> None:
         "address": own_address(),
         "backup": backup_report(time.time()),
         "broken": broken_records(base),
+        "calendar_problems": systemd.calendar_problems(module, params["calendars"]),
         "cpus": os.cpu_count(),
         "current": os.path.basename(link_target(os.path.join(base, "current"))),
         "dags": delivered(os.path.join(base, "dags")),
@@ -796,6 +838,7 @@ def main() -> None:
         "hostname": airflow_hostname(),
         "links": {path: link_target(path) for path in params["links"]},
         "memory_mb": memory_mb(),
+        "missing_folders": [path for path in params["folders"] if not os.path.isdir(path)],
         "mysql_servers": mysql_servers(params["connect"], params["timeout"]),
         "package_index": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
         "packages": installed_packages(params["packages"]),
@@ -813,6 +856,7 @@ def main() -> None:
         "unanswered": unanswered(params["connect"], params["timeout"]),
         "upgrade": read_json("/var/lib/airfield/upgrade.json", UPGRADE)[0],
         "unresolvable": unresolvable(params["resolve"]),
+        "unit_problems": unit_problems(module, params["unit_texts"]),
     }
     if params["database"]:
         result["database"] = probe_database(module, params["database"])

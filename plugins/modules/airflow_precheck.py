@@ -53,6 +53,10 @@ options:
     description: The operator's options for airflow.cfg, as section, then option, then value.
     type: dict
     required: true
+  own_options:
+    description: What the roles set in airflow.cfg by themselves.
+    type: dict
+    default: {}
   variables:
     description: Options that must not be in O(options), as C(section.option), each with the variable to set instead.
     type: dict

@@ -307,6 +307,22 @@ class Service:
                 reason = (stderr or stdout).strip()
                 self.module.fail_json(msg=f"{self.unit} was left as it is, since {path} would not do: {reason}")
 
+    def verify(self) -> None:
+        """Fail where systemd would ignore something of a unit: it says so in the journal alone, and runs without it."""
+        texts = {self.unit: self.text, self.entry: self.entry_text} if self.entry_text else {self.unit: self.text}
+        paths = {self.unit: self.unit_path, self.entry: "/etc/systemd/system/" + self.entry}
+        if all(read_text(paths[name]) == text for name, text in texts.items()):
+            return
+        if self.params["drop_in"] is not None:
+            texts[self.unit] = "[Service]\nExecStart=/bin/true\n" + self.text
+        problems = systemd.unit_problems(self.module, texts)
+        if problems:
+            told = "; ".join(f"{name}: {' '.join(lines)}" for name, lines in sorted(problems.items()))
+            self.module.fail_json(
+                msg=f"{self.unit} was left as it is, since systemd would not do what its text says: {told} Remedy: correct the "
+                f"variable that it comes from."
+            )
+
     def write(self, mark: str) -> bool:
         """Write all files; returns whether any differed."""
         files = [{"path": self.unit_path, "content": self.text}, *self.params["files"]]
@@ -404,6 +420,7 @@ class Service:
     def present(self) -> None:
         mark = self.fingerprint()
         self.validate(mark)
+        self.verify()
         changed = self.write(mark)
         needs_reload = systemd.show(self.module, self.unit)["NeedDaemonReload"] == "yes"
         if not self.module.check_mode and (changed or needs_reload):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 HOME = "/var/lib/airflow"
@@ -34,6 +34,11 @@ def read_wanted(values: Mapping[str, Any]) -> Account | None:
         )
     except (TypeError, ValueError):
         return None
+
+
+def variables(wanted: Account) -> dict[str, Any]:
+    """The inventory's variables that say it."""
+    return {f"airflow_{name}": value for name, value in asdict(wanted).items()}
 
 
 def find_problems(facts: Mapping[str, Any], wanted: Account, taken_over: Collection[str]) -> list[str]:

@@ -129,6 +129,41 @@ RUNS: list[list[tuple[dict[str, Any], str]]] = [
             "provider keycloak lacks base_url",
         ),
     ],
+    # What a value must be like.
+    [
+        ({"airflow_timezone": "Asia/Kolkatta"}, 'variable airflow_timezone is "Asia/Kolkatta", expected a time zone of IANA'),
+        (
+            {"airflow_webserver_port": 99999},
+            "variable airflow_webserver_port is 99999, expected a whole number from 1 to 65535",
+        ),
+        ({"airflow_worker_queues": ["a,b"]}, 'variable airflow_worker_queues is ["a,b"], expected a list'),
+        (
+            {"airflow_worker_writable_paths": ["/missing"]},
+            "variable airflow_worker_writable_paths has /missing, which is no folder on this host",
+        ),
+        ({"airflow_base_url": "airflow.example.org"}, 'variable airflow_base_url is "airflow.example.org", expected a URL'),
+        ({"airflow_worker_memory_max": "48GB"}, 'variable airflow_worker_memory_max is "48GB", expected a size'),
+        ({"airflow_worker_unit": {"Nicenes": 5}}, "variable airflow_worker_unit: this host's systemd says: Unknown key"),
+        (
+            {"airflow_config": {"core": {"plugins_folder": "/srv/plugins"}, "logging": {"base_log_folder": "/data/logs"}}},
+            'variable airflow_config: [core] plugins_folder is "/srv/plugins", which does not work here',
+        ),
+        ({}, "leave it out, and mount the other disk at /var/log/airflow"),
+    ],
+    # What no template can work with.
+    [
+        ({"airflow_broker": "redis.example.org"}, 'variable airflow_broker is "redis.example.org", expected a mapping'),
+        ({"airflow_database": ["x"]}, 'variable airflow_database is ["x"], expected a mapping'),
+        ({"airflow_extras": "celery,amazon"}, 'variable airflow_extras is "celery,amazon", expected a list'),
+        ({"airflow_version": 3.3}, "variable airflow_version is 3.3, expected a text. Remedy: write it in quotes"),
+        ({"airflow_catalogue_file": "/no/such"}, "variable airflow_catalogue_file is"),
+        ({"airflow_groups": "jenkins"}, 'Remedy: write a list, ["jenkins"]'),
+        (
+            {"airflow_config": {"logging": {"log_filename_template": "{{ ti.dag_id }}.log"}}},
+            "variable airflow_config cannot be evaluated: 'ti' is undefined",
+        ),
+        ({}, "write !unsafe before the text"),
+    ],
     # Without a lock nothing else can be known.
     [({"airflow_version": "3.1.0"}, "variable airflow_version: there is no lock for Airflow 3.1.0")],
 ]
@@ -151,6 +186,11 @@ def test_variable(number: int, expected: str) -> None:
     message = told(number)
     assert expected in message
     assert "worker1" in message
+
+
+def test_schedule_that_never_comes() -> None:
+    message = refused(*extra(airflow_backup_schedule="30 2 * * *"))
+    assert 'variable airflow_backup_schedule is "30 2 * * *", of which systemd says: Failed to parse' in message
 
 
 def test_secret_is_not_shown_with_its_problem() -> None:

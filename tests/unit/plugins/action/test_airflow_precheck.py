@@ -39,6 +39,9 @@ def run(make_action: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[s
         "current": "",
         "units": [],
         "other_groups": [],
+        "unit_problems": {},
+        "calendar_problems": {},
+        "missing_folders": [],
         "ids": {"user": {}, "uid": "", "group": None, "gid": "", "home": {}},
     }
     usual: dict[str, Any] = {
@@ -91,6 +94,10 @@ def test_good_host_has_no_problem(find_problems: Callable[..., list[str]]) -> No
     [
         ({"airflow_uidd": 1}, {}, {}, "variable airflow_uidd is not one of"),
         ({"airflow_uid": "many"}, {}, {}, "variable airflow_uid: "),
+        ({"airflow_uid": 0}, {}, {}, "variable airflow_uid is 0, expected "),
+        ({"airflow_uid": 1234}, {}, {"components": ["worker"]}, "variable airflow_uid is 1234, but 50000 for web1"),
+        ({}, {"missing_folders": ["/missing"]}, {}, "variable airflow_worker_writable_paths has /missing"),
+        ({}, {}, {"options": {"core": {"executor": "x"}}}, "variable airflow_config: [core] executor is "),
         ({"airflow_uid": trust_as_template("{{ nothing }}")}, {}, {}, "variable airflow_uid cannot be evaluated: "),
         ({"airflow_broker_password": "tooshort"}, {}, {}, "secret airflow_broker_password has 8 characters"),
         ({"airflow_broker_password": "another horse"}, {}, {}, "secret airflow_broker_password differs from that of web1"),
@@ -158,7 +165,7 @@ def test_all_problems_are_found_in_one_run(find_problems: Callable[..., list[str
 def test_login_of_a_wrong_type_is_told_as_such(find_problems: Callable[..., list[str]], authentication: Any) -> None:
     found = find_problems({"airflow_authentication": authentication})
     assert found
-    assert all("see `ansible-doc -t role`" in problem for problem in found)
+    assert all("docs/reference.md" in problem for problem in found)
 
 
 def test_login_may_use_the_inventorys_roles_and_needs_its_secrets(find_problems: Callable[..., list[str]]) -> None:
@@ -218,3 +225,15 @@ def test_room_for_less_than_the_workers_is_warned_of(run: Callable[..., dict[str
     ]
     assert "warnings" not in run({"airflow_parallelism": 40, "airflow_pools": pools}), "another host has told it"
     assert "warnings" not in run(slots=48)
+
+
+def test_secret_that_a_program_would_give_is_refused_with_its_variable(find_problems: Callable[..., list[str]]) -> None:
+    problems = find_problems(options={"core": {"fernet_key_cmd": "x"}})
+    assert any("[core] fernet_key_cmd would reach every component. Remedy: set airflow_fernet_key" in text for text in problems)
+
+
+def test_no_command_is_recommended_with_numbers_that_are_none(find_problems: Callable[..., list[str]]) -> None:
+    home = {"user": "airflow", "uid": 50000, "group": "airflow", "gid": 50000}
+    found = {"current": "3.3.2-x", "ids": {**TAKEN["ids"], "home": home}}
+    problems = find_problems({"airflow_uid": 0, "airflow_user": "root"}, found, components=["worker"])
+    assert not any("usermod" in problem for problem in problems)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -75,3 +76,64 @@ def test_process_that_a_signal_has_stopped_is_frozen() -> None:
         assert systemd.is_frozen(str(process.pid))
         process.kill()
     assert not systemd.is_frozen("0")
+
+
+FOLDER = "/run/airfield-units-x"
+SAID = f"""\
+{FOLDER}/a.service:6: Invalid memory limit '48GB', ignoring: Invalid argument
+{FOLDER}/a.service:7: Unknown key 'Nicenes' in section [Service], ignoring.
+{FOLDER}/a.service:27: Unknown section 'Srevice'. Ignoring.
+{FOLDER}/a.service:20: Standard output type syslog is obsolete, automatically updating to journal.
+/lib/systemd/system/other.service:3: Unknown key 'X' in section [Service], ignoring.
+a.service: Command /opt/airflow/current/bin/airflow is not executable: No such file or directory
+{FOLDER}/b.timer:4: Failed to parse calendar specification, ignoring: 30 2 * * *
+b.timer: Timer unit lacks value setting. Refusing.
+{FOLDER}/a.service:7: Unknown key 'Nicenes' in section [Service], ignoring.
+"""
+
+
+def test_what_systemd_ignores_of_our_units_is_a_problem() -> None:
+    assert systemd.read_unit_problems(SAID, FOLDER, ["a.service", "b.timer", "c.service"]) == {
+        "a.service": [
+            "Invalid memory limit '48GB', ignoring: Invalid argument",
+            "Unknown key 'Nicenes' in section [Service], ignoring.",
+            "Unknown section 'Srevice'. Ignoring.",
+        ],
+        "b.timer": [
+            "Failed to parse calendar specification, ignoring: 30 2 * * *",
+            "Timer unit lacks value setting. Refusing.",
+        ],
+    }
+
+
+def test_texts_of_units_are_looked_at_together(make_module: Make, commands: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+
+    def answer(words: list[str]) -> tuple[int, str, str]:
+        assert Path(words[-1]).read_text() == "[Timer]\n"
+        return 1, "", f"{words[-2]}:1: Unknown key, ignoring.\n"
+
+    commands.answer = answer
+    found = systemd.unit_problems(make_module(), {"a.service": "[Service]\n", "a.timer": "[Timer]\n"})
+    assert found == {"a.service": ["Unknown key, ignoring."]}
+    (line,) = commands.lines
+    assert line.startswith("systemd-analyze verify --man=no /")
+    assert not Path(line.split()[-1]).parent.exists()
+    assert systemd.unit_problems(make_module(), {}) == {}
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert systemd.unit_problems(make_module(), {"a.service": "x"}) == {}
+    assert systemd.calendar_problems(make_module(), {"a": "x"}) == {}
+
+
+def test_schedule_that_never_comes_is_a_problem(make_module: Make, commands: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    answers = {
+        "30 2 * * *": (1, "", "Failed to parse calendar specification '30 2 * * *': Invalid argument\n"),
+        "*-02-30": (0, "Normalized form: *-02-30 00:00:00\n    Next elapse: never\n", ""),
+        "daily": (0, "    Next elapse: Wed 2026-12-02 00:00:00 UTC\n", ""),
+    }
+    commands.answer = lambda words: answers[words[-1]]
+    assert systemd.calendar_problems(make_module(), {"a": "30 2 * * *", "b": "*-02-30", "c": "daily"}) == {
+        "a": {"given": "30 2 * * *", "reason": "Failed to parse calendar specification '30 2 * * *': Invalid argument"},
+        "b": {"given": "*-02-30", "reason": "it never comes"},
+    }

@@ -108,6 +108,7 @@ def host(tmp_path: Path, commands: Any, clock: SimpleNamespace, monkeypatch: pyt
     host = Host(tmp_path)
     commands.answer = host.answer
     monkeypatch.setattr(airflow_service, "time", clock)
+    monkeypatch.setattr(airflow_service.systemd, "unit_problems", lambda module, texts: {})
     monkeypatch.setattr(airflow_service, "read_text", lambda path: files.read_text(str(host.path(path))))
     monkeypatch.setattr(
         airflow_service,
@@ -196,6 +197,29 @@ def test_service_restarts_when_what_surrounds_it_changes(
 def test_service_of_root_has_no_surroundings(run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_service, "surroundings", None)
     assert run(run_module)["started"]
+
+
+def test_text_that_systemd_would_ignore_changes_nothing(
+    run_module: RunModule, host: Host, monkeypatch: pytest.MonkeyPatch, tree: Tree
+) -> None:
+    run(run_module)
+    before = tree(host.root)
+    asked: list[dict[str, str]] = []
+
+    def unit_problems(module: Any, texts: dict[str, str]) -> dict[str, list[str]]:
+        asked.append(texts)
+        return {"airflow-triggerer.service": ["Unknown key 'Nicenes' in section [Service], ignoring."]}
+
+    monkeypatch.setattr(airflow_service.systemd, "unit_problems", unit_problems)
+    assert not run(run_module).get("failed")
+    assert asked == []
+    host.changes.clear()
+    result = run(run_module, **CHANGES["unit"])
+    assert result["failed"]
+    assert "airflow-triggerer.service: Unknown key 'Nicenes' in section [Service], ignoring. Remedy: " in result["msg"]
+    assert (tree(host.root), host.changes) == (before, [])
+    assert run(run_module, unit=None, drop_in="[Service]\nNice=5\n")["failed"]
+    assert asked[-1]["airflow-triggerer.service"].startswith("[Service]\nExecStart=/bin/true\n[Service]\nNice=5\n")
 
 
 def test_way_to_tell_its_health_is_no_reason_to_restart(

@@ -104,3 +104,7 @@ def test_account_has_the_defaults_of_the_role() -> None:
 def test_groups_from_elsewhere_are_warned_of() -> None:
     (warning,) = account.unnamed_groups("airflow", ["docker"])
     assert warning.startswith("user airflow is also in group docker, which airflow_groups does not name; it stays.")
+
+
+def test_account_is_what_the_variables_say() -> None:
+    assert account.read_wanted(account.variables(WANTED)) == WANTED
