@@ -71,10 +71,7 @@ class ActionModule(ActionBase):
             problems += account.find_problems(facts, wanted, values.get("airflow_take_over", []))
             warnings += account.unnamed_groups(wanted.user, facts["other_groups"])
         if given["slots"]:
-            pools = inventory.read(raw, task_vars, self._templar, {"airflow_pools": {}})[0].get("airflow_pools")
-            # What is wrong with the pools themselves is told above.
-            pools = pools if isinstance(pools, list) else []
-            warnings += capacity.warnings(given["slots"], values.get("airflow_parallelism"), pools)
+            warnings += capacity.warnings(given["slots"], values.get("airflow_parallelism"), self._pools(raw, task_vars))
         problems += precheck.unknown_variables(inventory.ours(raw, task_vars["group_names"]), specs)
         problems += precheck.mistyped_variables(values, specs)
         problems += typed.texts(typed.find(values, specs))
@@ -98,8 +95,7 @@ class ActionModule(ActionBase):
             )
         problems += precheck.abandoned_fernet_key(values, facts["fernet_keys"])
         problems += precheck.misplaced_options(given["options"], given["variables"])
-        problems += options.dependence_problems(given["options"], given["own_options"])
-        problems += options.command_problems(given["options"], given["variables"])
+        problems += options.find_problems(given["options"], given["own_options"], given["variables"])
         if given["version"] in given["versions"]:
             declared = json.loads(Path(given["catalogue_file"]).read_text(encoding="utf-8"))
             problems += precheck.option_problems(given["options"], declared, given["extra_packages"])
@@ -114,6 +110,11 @@ class ActionModule(ActionBase):
         if warnings:
             result["warnings"] = warnings
         return result
+
+    def _pools(self, raw: Any, task_vars: Any) -> list[Any]:
+        """The operator's pools, as far as they can be read: what is wrong with them is told elsewhere."""
+        pools = inventory.read(raw, task_vars, self._templar, {"airflow_pools": {}})[0].get("airflow_pools")
+        return pools if isinstance(pools, list) else []
 
     @staticmethod
     def _variables_of(host: str, names: Any, task_vars: Any) -> dict[str, Any]:

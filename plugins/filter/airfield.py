@@ -22,6 +22,7 @@ from ansible_collections.airfield.metal.plugins.plugin_utils.plan import (
     upgrade,
     web_server,
 )
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import options as plan_options
 from ansible_collections.airfield.metal.plugins.plugin_utils.precheck import report, unfit_mysql
 
 
@@ -54,7 +55,7 @@ def split(options: dict[str, dict[str, Any]], catalogue_file: str) -> tuple[dict
 
 def plain_options(options: dict[str, dict[str, Any]], catalogue_file: str) -> dict[str, dict[str, Any]]:
     """Those of the options that may stand in airflow.cfg."""
-    return split(options, catalogue_file)[0]
+    return plan_options.without_celery(split(options, catalogue_file)[0])
 
 
 def secret_options(options: dict[str, dict[str, Any]], catalogue_file: str) -> dict[str, str]:

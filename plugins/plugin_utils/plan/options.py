@@ -19,6 +19,11 @@ from ansible_collections.airfield.metal.plugins.plugin_utils.plan import values
 # The operator's word holds: whatever Airflow takes works here, too.
 FREE = frozenset(
     {
+        "celery.result_backend_sqlalchemy_engine_options",
+        "celery_broker_transport_options.health_check_interval",
+        "celery_broker_transport_options.socket_connect_timeout",
+        "celery_broker_transport_options.socket_keepalive",
+        "celery_broker_transport_options.socket_timeout",
         "celery_broker_transport_options.visibility_timeout",
         "core.load_examples",
         "core.parallelism",
@@ -26,10 +31,24 @@ FREE = frozenset(
         "logging.delete_local_logs",
         "logging.remote_logging",
         "scheduler.dag_dir_list_interval",
+        "scheduler.task_queued_timeout",
         "workers.execution_api_retries",
+        "workers.execution_api_timeout",
         "workers.max_failed_heartbeats",
     }
 )
+
+
+# Celery's executor, as people write it. Airfield's own goes by the same name.
+CELERY = ("CeleryExecutor", "airflow.providers.celery.executors.celery_executor.CeleryExecutor")
+
+
+def without_celery(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The options without an executor that is Celery's: it would take the place of Airfield's, which waits for its broker."""
+    kept = {section: dict(body) for section, body in options.items()}
+    if str(kept.get("core", {}).get("executor", "")).strip() in CELERY:
+        del kept["core"]["executor"]
+    return kept
 
 
 @dataclass(frozen=True)
@@ -121,7 +140,7 @@ DEPENDENCES: dict[str, Dependence] = {
     "core.executor": Dependence(
         "only workers of Celery's are run, drained and watched here",
         "leave it out",
-        one_of("CeleryExecutor", "airflow.providers.celery.executors.celery_executor.CeleryExecutor"),
+        one_of(*CELERY),
     ),
     "core.plugins_folder": Dependence(
         "Airfield's own modules are in /opt/airflow/plugins, and the login of /docs with them",
@@ -199,3 +218,8 @@ def command_problems(options: Mapping[str, Any], variables: Mapping[str, str]) -
                     f"{variable} instead; a lookup plugin of Ansible's can ask your store of secrets for it."
                 )
     return problems
+
+
+def find_problems(options: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str]) -> list[str]:
+    """What is wrong with the operator's options for Airfield; their names and types are Airflow's catalogue's matter."""
+    return dependence_problems(options, own) + command_problems(options, variables)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import options
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, options
 
 VARS = Path(__file__).parents[5] / "roles/airflow/vars/main"
 OWN = {"core": {"executor": "CeleryExecutor"}, "logging": {"base_log_folder": "/var/log/airflow"}, "api": {"port": 8080}}
@@ -15,6 +15,8 @@ def own_options() -> set[str]:
     """Every option that the roles set, for any series."""
     every = yaml.safe_load((VARS / "options.yml").read_text(encoding="utf-8"))["__airflow_options_of_every_series"]
     series = yaml.safe_load((VARS / "series.yml").read_text(encoding="utf-8"))["__airflow_series"]
+    # The one section that comes from a function whole.
+    every["celery_broker_transport_options"] = broker.transport_options("redis://", 1)
     bodies = [every, *(body["options"] for body in series.values())]
     return {f"{section}.{option}" for body in bodies for section, names in body.items() for option in names}
 
@@ -24,6 +26,14 @@ def test_every_option_of_ours_has_a_decision() -> None:
     elsewhere = {"dag_processor.dag_bundle_config_list"}
     assert own_options() - set(options.DEPENDENCES) - options.FREE - elsewhere == set()
     assert set(options.DEPENDENCES) & options.FREE == set()
+
+
+@pytest.mark.parametrize("name", options.CELERY)
+def test_executor_of_celery_does_not_replace_the_one_that_waits_for_its_broker(name: str) -> None:
+    given = {"core": {"executor": name, "parallelism": 8}}
+    assert options.without_celery(given) == {"core": {"parallelism": 8}}
+    assert options.without_celery({"core": {"executor": "x"}, "api": {}}) == {"core": {"executor": "x"}, "api": {}}
+    assert options.without_celery({"api": {"workers": 1}}) == {"api": {"workers": 1}}
 
 
 @pytest.mark.parametrize(
