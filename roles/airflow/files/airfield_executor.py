@@ -59,7 +59,9 @@ class Redis:
 
     @cached_property
     def channel(self) -> Any:
-        return self.connection.channel()
+        # Not connection.channel(), which would wait and try again.
+        transport = self.connection.transport
+        return transport.create_channel(transport.establish_connection())
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         try:
@@ -209,8 +211,7 @@ class WaitingExecutor:
             return sent
         try:
             if self.redis:
-                with self.bound():
-                    self.redis.ping()
+                self.redis.ping()
             there = self.arrived([item for item in items if item[0] in self.doubtful])
             for item in items:
                 result = self.send(item, there)
