@@ -313,47 +313,48 @@ class WaitingExecutor:
         if ended and hasattr(key, "task_id") and (state == "FAILURE" or identity in self.twice):
             try:
                 known = self.metadata.states({key: identity}).get(key)
+                if known == "running" and identity in self.twice:
+                    return
+                if known == "queued" and state == "FAILURE" and self.begin_again(key, identity):
+                    return
             except Exception as error:
                 self.log.warning("The end of %s is looked at later: %s.", key, type(error).__name__)
-                return
-            if known == "running" and identity in self.twice:
-                return
-            if known == "queued" and state == "FAILURE" and self.begin_again(key, identity):
                 return
         if ended:
             self.again.pop(key, None)
         super().update_task_state(key, state, info)  # type: ignore[misc]
 
     def begin_again(self, key: Key, identity: str) -> bool:
-        """Send a task once more that ended before it began; False once that has been tried for long enough."""
+        """Have a task queued once more, in the same try, that ended before it began; False once that was done for long enough.
+
+        With a new message: the result of this one is known, and what was wrong with it may have been its token.
+        """
         now = self.clock()
         waiting = self.again.get(key) or Waiting(now, now)
         if now - waiting.since > GIVE_UP:
             return False
+        self.metadata.schedule(key)
         self.again[key] = Waiting(now + BEGIN_AGAIN, waiting.since)
+        self.forget(key, identity)
         self.log.warning("%s ended before it began, by no fault of its own: it is sent again.", key)
-        self.send_again(key, identity, anew=True)
         return True
 
-    def send_again(self, key: Key, identity: str, anew: bool) -> None:
-        """Queue a task once more, in the same try.
-
-        With the same message where the old one may still come to light, so that the result of either counts; with a new one
-        where its result is known already.
-        """
+    def forget(self, key: Key, identity: str) -> Any:
+        """Hold a message for not sent; returns what was queued for it, if this scheduler sent it."""
         sent = self.sent.pop(identity, None)
         self.workloads.pop(key, None)
         self.running.discard(key)
-        if sent is None or sent.queued is None:
+        return sent.queued if sent else None
+
+    def send_again(self, key: Key, identity: str) -> None:
+        """Send a message once more, the same one: should the old one still come to light, the result of either counts."""
+        if self.sent[identity].queued is None:
             self.metadata.schedule(key)
+            self.forget(key, identity)
             return
-        ti = getattr(sent.queued, "ti", None)
-        if anew and ti is not None:
-            ti.external_executor_id = str(uuid.uuid4())
-        elif not anew:
-            self.identities[key] = identity
-            self.twice.add(identity)
-        self.queued_tasks[key] = sent.queued
+        self.queued_tasks[key] = self.forget(key, identity)
+        self.identities[key] = identity
+        self.twice.add(identity)
 
     def watch(self) -> None:
         """Ask now and then where the messages are of tasks that are sent and have not begun."""
@@ -404,8 +405,8 @@ class WaitingExecutor:
         try:
             look = future.result()
         except Exception as error:
-            for sent in self.sent.values():
-                sent.misses = 0
+            for message in self.sent.values():
+                message.misses = 0
             self.log.warning("Nobody can say where %d messages are: %s.", len(waiting), told(error))
             return
         suspects = {}
@@ -431,7 +432,7 @@ class WaitingExecutor:
                 self.twice.add(identity)
             else:
                 self.log.warning("%s: its message is lost, it is sent again.", key)
-                self.send_again(key, identity, anew=False)
+                self.send_again(key, identity)
 
     # Another scheduler's tasks -----------------------------------------------------------------------------------------
 
@@ -444,7 +445,7 @@ class WaitingExecutor:
             if getattr(ti, "queue", None):
                 self.adopted[ti.key] = ti.queue
         rest = [ti for ti in tis if ti not in unsent]
-        return super().try_adopt_task_instances(rest) if rest else []  # type: ignore[misc,no-any-return]
+        return super().try_adopt_task_instances(rest) if rest else []  # type: ignore[misc]
 
 
 def told(error: BaseException) -> str:

@@ -422,16 +422,20 @@ def test_end_counts_where_there_is_one_message(scheduler: Scheduler) -> None:
     assert scheduler.executor.ended == {key: "SUCCESS"}
 
 
-def test_task_that_ended_before_it_began_is_sent_again_in_its_try(scheduler: Scheduler) -> None:
+def test_task_that_ended_before_it_began_is_queued_anew_in_its_try(scheduler: Scheduler) -> None:
     (key,) = scheduler.queue("a")
     scheduler.run(10)
     scheduler.app.messages.clear()
     scheduler.end(key, "FAILURE", "queued")
+    assert scheduler.metadata.scheduled == [key]
+    assert not scheduler.executor.workloads
+    assert not scheduler.executor.running
+    # Airflow queues what is scheduled, with another id and another token.
+    scheduler.executor.queued_tasks[key] = Workload("id-new")
     scheduler.run(MODULE.BEGIN_AGAIN - 2)
     assert not scheduler.app.messages
     scheduler.run(4)
-    (identity,) = scheduler.app.messages
-    assert identity != "id-a", "the result of the first message is there already"
+    assert scheduler.app.messages == ["id-new"]
     assert not scheduler.executor.ended
     scheduler.end(key, "SUCCESS", "success")
     assert scheduler.executor.ended == {key: "SUCCESS"}
@@ -444,8 +448,22 @@ def test_task_that_never_begins_fails_after_an_hour(scheduler: Scheduler) -> Non
         scheduler.run(20)
         if key in scheduler.executor.workloads:
             scheduler.end(key, "FAILURE", "queued")
+            scheduler.executor.queued_tasks[key] = Workload(f"id-{scheduler.now}")
     assert scheduler.executor.ended == {key: "FAILURE"}
     assert MODULE.GIVE_UP <= scheduler.now - started <= MODULE.GIVE_UP + 60
+
+
+def test_end_that_cannot_be_noted_is_looked_at_later(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    (key,) = scheduler.queue("a")
+    scheduler.run(10)
+
+    def fail(_key: Any) -> None:
+        raise OSError
+
+    monkeypatch.setattr(scheduler.metadata, "schedule", fail)
+    scheduler.end(key, "FAILURE", "queued")
+    assert key in scheduler.executor.workloads
+    assert not scheduler.executor.ended
 
 
 @pytest.mark.parametrize("row", ["running", "success", "failed", "up_for_retry"])
