@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: airflow_status
 short_description: Say whether a cluster is well, and if not, what to do
-version_added: "0.2.0"
+version_added: "0.1.0"
 description:
   - Holds what M(airfield.metal.airflow_info) has found on all hosts against the inventory, prints a table of the hosts and a
     line for each finding with its remedy, and fails where there is one.
