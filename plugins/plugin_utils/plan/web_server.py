@@ -16,7 +16,7 @@ OWN_WORKERS = 4
 # Memory that a task takes beside its worker's own, in MB.
 TASK_MB = 60
 # What one process may grow to, in MB, and what it gets at least. At rest it has 250; a page of a log that fills its limit of
-# 5 MB adds about 100 for as long as it is put together.
+# 2 MB adds about 40 for as long as it is put together.
 MOST_MB, LEAST_MB = 1024, 512
 
 

@@ -79,7 +79,7 @@ def check(text: str, source: str) -> None:
     assert abs(float(notice[1]) - LOG_MB) < 2
     assert notice[2].startswith(source)
     assert "the last line" in text
-    assert len(text) < 3 * topology.variable("airflow_webserver_log_mb", 5) * 2**20
+    assert len(text) < 3 * topology.variable("airflow_webserver_log_mb", 2) * 2**20
 
 
 def test_big_log_of_a_running_task_is_a_page_like_others(api: topology.Api, big_log: dict[str, Any], web: Host) -> None:

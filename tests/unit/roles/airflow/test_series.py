@@ -186,7 +186,7 @@ def test_web_server_has_processes_a_limit_and_short_pages(version: str, processe
     web = Rendered(version, role="airflow_webserver")
     component = web["__airflow_this_series"]["web"]
     environment = web.of(component, "__airflow_webserver_environment")
-    assert environment == {**processes, "AIRFIELD_LOG_PAGE_BYTES": 5 * 2**20}
+    assert environment == {**processes, "AIRFIELD_LOG_PAGE_BYTES": 2 * 2**20}
     unit = web.of(component, "__airflow_webserver_unit")
     # Flower is on the same host: 4000 MB are enough for both.
     assert unit["MemoryMax"] == ("2048M" if processes else "3850M")
