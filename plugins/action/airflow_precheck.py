@@ -14,7 +14,14 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.airfield.metal.plugins.module_utils import objects
 from ansible_collections.airfield.metal.plugins.plugin_utils import login, precheck
-from ansible_collections.airfield.metal.plugins.plugin_utils.plan import account, capacity, inventory, options, units
+from ansible_collections.airfield.metal.plugins.plugin_utils.plan import (
+    account,
+    capacity,
+    inventory,
+    options,
+    ownership,
+    units,
+)
 from ansible_collections.airfield.metal.plugins.plugin_utils.plan import values as typed
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -49,6 +56,7 @@ class ActionModule(ActionBase):
                 "clock_skew": {"type": "float", "required": True},
                 "topology": {"type": "list", "elements": "str", "required": True},
                 "objects": {"type": "bool", "required": True},
+                "schema": {"type": "list", "elements": "str", "default": []},
                 "components": {"type": "list", "elements": "str", "default": []},
                 "slots": {"type": "int", "default": 0},
             }
@@ -76,6 +84,7 @@ class ActionModule(ActionBase):
         problems += precheck.mistyped_variables(values, specs)
         problems += typed.texts(typed.find(values, specs))
         problems += units.find_problems(facts)
+        problems += self._foreign(facts, values, task_vars, given["schema"])
         authentication = values.get("airflow_authentication", {"type": "database"})
         if not precheck.mistyped_variables({"airflow_authentication": authentication}, specs):
             problems += login.find_problems(
@@ -115,6 +124,29 @@ class ActionModule(ActionBase):
         """The operator's pools, as far as they can be read: what is wrong with them is told elsewhere."""
         pools = inventory.read(raw, task_vars, self._templar, {"airflow_pools": {}})[0].get("airflow_pools")
         return pools if isinstance(pools, list) else []
+
+    @staticmethod
+    def _foreign(facts: dict[str, Any], values: dict[str, Any], task_vars: Any, schema: list[str]) -> list[str]:
+        """What is there and is not Airfield's, or not of this cluster."""
+        host, hostvars = task_vars["inventory_hostname"], task_vars["hostvars"]
+        taken = values.get("airflow_take_over", [])
+        cluster = str(values.get("airflow_cluster") or "")
+        problems = ownership.foreign_cluster(facts["cluster"], cluster, taken)
+        problems += ownership.foreign_files(facts["unmarked"], taken)
+        if "postgresql" in facts["stores"]:
+            addresses = {
+                name: hostvars[name].get("__airflow_host", {}).get("address", "") for name in task_vars["ansible_play_hosts"]
+            }
+            addresses = {name: address for name, address in addresses.items() if address}
+            problems += ownership.foreign_clients(facts["stores"]["postgresql"], addresses, bool(facts["cluster"]), taken)
+        own = {
+            host,
+            facts["address"],
+            *(str(task_vars[name]) for name in ("airflow_host", "ansible_host") if name in task_vars),
+        }
+        unused = ownership.unused_services(values, task_vars["groups"], own)
+        same = bool(cluster) and facts["cluster"] == cluster
+        return [*problems, *ownership.foreign_stores(facts["stores"], unused, same, taken), *schema]
 
     @staticmethod
     def _variables_of(host: str, names: Any, task_vars: Any) -> dict[str, Any]:

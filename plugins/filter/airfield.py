@@ -9,6 +9,7 @@ import json
 import math
 import pprint
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ from ansible_collections.airfield.metal.plugins.plugin_utils.plan import (
     capacity,
     database,
     object_store,
+    ownership,
+    schema,
     upgrade,
     web_server,
 )
@@ -89,6 +92,12 @@ def worker_batch(queues_by_worker: dict[str, list[str]], batch: int | str, perce
     return max(1, min(spare))
 
 
+def schema_problems(state: dict[str, Any], version: str, releases: str, taken_over: list[str]) -> list[str]:
+    """Why a run that nobody asked to upgrade must leave the metadata database as it is."""
+    known = upgrade_path.schema_version(state["revisions"], map(str, Path(releases).glob("airflow-*.json")))
+    return schema.schema_problems(state, version, known, taken_over)
+
+
 class FilterModule:
     """Ansible's entry point."""
 
@@ -102,6 +111,8 @@ class FilterModule:
             "login_server": login.server,
             "login_settings": login.settings,
             "login_type": login.kind_of,
+            "own_paths": ownership.own_paths,
+            "schema_problems": schema_problems,
             "mysql_problems": unfit_mysql,
             "problem_report": report,
             "options_of_component": capacity.options_of_component,

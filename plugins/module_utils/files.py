@@ -8,11 +8,13 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Collection
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.airfield.metal.plugins.module_utils.stores import is_marked
 
 # Suboptions of a module's list of files.
 FILE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -111,9 +113,20 @@ def ensure_file(
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             stream.write(content)
         set_attributes(module, temporary, mode, owner, group)
+        keep_copy(path, before, content)
         # Not module.atomic_move: it gives a file that is new the umask's mode, 0644 for a file of secrets.
         put_in_place(temporary, path)
     return True
+
+
+def keep_copy(path: str, before: str | None, content: str) -> None:
+    """Keep what somebody else wrote, and is replaced, beside the file with its owner and mode; the first copy stays."""
+    copy = path + ".before-airfield"
+    if before is None or is_marked(before) or not is_marked(content) or os.path.exists(copy) or os.path.islink(path):
+        return
+    shutil.copy2(path, copy)
+    owner = os.stat(path)
+    os.chown(copy, owner.st_uid, owner.st_gid)
 
 
 def text_diff(path: str, before: str | None, after: str) -> list[dict[str, str]]:

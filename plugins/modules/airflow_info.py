@@ -91,6 +91,16 @@ options:
     type: list
     elements: str
     default: []
+  own_paths:
+    description: Files that Airfield writes here, to see whether somebody else has.
+    type: list
+    elements: str
+    default: []
+  stores:
+    description: Servers to look at, of C(mysql), C(postgresql), C(redis) and C(seaweedfs).
+    type: list
+    elements: str
+    default: []
   base:
     description: Directory of the releases.
     type: path
@@ -177,6 +187,10 @@ broken:
     error:
       description: Why the last attempt failed; empty where it did not.
       type: str
+cluster:
+  description: Name of the cluster that the host belongs to; empty where no run has said so.
+  returned: always
+  type: str
 clock_offset:
   description: Seconds by which the host's clock is ahead of the controller's; the measurement's uncertainty is taken off.
   returned: always
@@ -324,13 +338,22 @@ services:
   returned: always
   type: dict
   sample: {airflow-worker: active}
+stores:
+  description: What there is of each of O(stores), with C(ours), the reasons why it is C(foreign), and its C(clients).
+  returned: always
+  type: dict
+unmarked:
+  description: Those of O(own_paths) that are there and that Airfield did not write.
+  returned: always
+  type: list
+  elements: str
 timezone:
   description: Time zone of the host's clock.
   returned: always
   type: str
   sample: Etc/UTC
 units:
-  description: Service units of Airflow, and of its backups, that are installed, without their suffix.
+  description: Service units of Airflow, and of its backups, that Airfield has installed, without their suffix.
   returned: always
   type: list
   elements: str
@@ -406,6 +429,7 @@ from ansible_collections.airfield.metal.plugins.module_utils import (
     dag_source,
     environment_file,
     host_health,
+    stores,
     systemd,
 )
 from ansible_collections.airfield.metal.plugins.module_utils.files import read_json, read_text
@@ -711,6 +735,21 @@ def unit_problems(module: AnsibleModule, texts: Mapping[str, str]) -> dict[str, 
     return {name[: -len(".service")]: lines for name, lines in systemd.unit_problems(module, units).items()}
 
 
+def cluster_name(path: str = "/var/lib/airfield/cluster.json") -> str:
+    """Which cluster a run has said that the host belongs to."""
+    try:
+        return str(json.loads(read_text(path) or "{}").get("name", ""))
+    except ValueError:
+        return ""  # cut short by a loss of power; the next run writes it anew
+
+
+def postgresql_databases(module: AnsibleModule) -> list[str]:
+    """Databases of the running server that somebody has made."""
+    query = "select datname from pg_database where not datistemplate and datname <> 'postgres' order by 1"
+    rc, stdout, dummy = module.run_command(["runuser", "-u", "postgres", "--", "psql", "-AtXc", query], cwd="/")
+    return stdout.split() if rc == 0 else []
+
+
 def link_target(path: str) -> str:
     try:
         return os.readlink(path)
@@ -802,6 +841,8 @@ def main() -> None:
             "unit_texts": {"type": "dict", "default": {}},
             "calendars": {"type": "dict", "default": {}},
             "folders": {"type": "list", "elements": "str", "default": []},
+            "own_paths": {"type": "list", "elements": "str", "default": []},
+            "stores": {"type": "list", "elements": "str", "default": []},
             "base": {"type": "path", "default": "/opt/airflow"},
             "database": {
                 "type": "dict",
@@ -829,6 +870,7 @@ def main() -> None:
         "backup": backup_report(time.time()),
         "broken": broken_records(base),
         "calendar_problems": systemd.calendar_problems(module, params["calendars"]),
+        "cluster": cluster_name(),
         "cpus": os.cpu_count(),
         "current": os.path.basename(link_target(os.path.join(base, "current"))),
         "dags": delivered(os.path.join(base, "dags")),
@@ -847,10 +889,10 @@ def main() -> None:
         "resources": delivered(os.path.join(base, "resources")),
         "services": service_states(module, params["services"]),
         "timezone": timezone(),
+        "stores": stores.look(params["stores"], lambda: postgresql_databases(module)),
+        "unmarked": stores.unmarked(params["own_paths"]),
         "units": sorted(
-            os.path.basename(path)[: -len(".service")]
-            for pattern in ("airflow-*", "airfield-backup", "airfield-database-clean")
-            for path in glob.glob(f"/etc/systemd/system/{pattern}.service")
+            name for pattern in ("airflow-*", "airfield-backup", "airfield-database-clean") for name in stores.units(pattern)
         ),
         "worker_queues": worker_queues(),
         "unanswered": unanswered(params["connect"], params["timeout"]),

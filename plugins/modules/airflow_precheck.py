@@ -94,6 +94,11 @@ options:
     description: Whether to check connections, variables, pools, roles and users, which belong to the whole cluster.
     type: bool
     required: true
+  schema:
+    description: Problems with the schema of the metadata database, of which the first scheduler knows.
+    type: list
+    elements: str
+    default: []
   components:
     description: Components of Airflow that the host shall run.
     type: list

@@ -117,6 +117,11 @@ options:
     description: Whatever else the process reads at its start, such as its release and its options.
     type: dict
     default: {}
+  cluster:
+    description: Name of the cluster that the host belongs to, noted on the host for the checks of other clusters' runs.
+      Empty, it is not.
+    type: str
+    default: ""
   account:
     description:
       - User whose process it is. A process keeps the user's numbers and groups, and the host's time zone, with which it was
@@ -212,6 +217,7 @@ from ansible_collections.airfield.metal.plugins.module_utils.files import (
     read_text,
     text_diff,
 )
+from ansible_collections.airfield.metal.plugins.module_utils.stores import is_marked
 from ansible_collections.airfield.metal.plugins.module_utils.surroundings import surroundings
 
 # Not in the process's environment: setproctitle, which Celery and Airflow use, writes over what /proc shows of that.
@@ -335,6 +341,9 @@ class Service:
             path, variables = self.params["environment_file"], self.params["environment"] or {}
             self.diff += environment_file.names_diff(path, read_text(path), variables)
             files.append({"path": path, "content": environment_file.render(variables), "mode": "0600"})
+        if self.params["cluster"]:
+            content = json.dumps({"name": self.params["cluster"]}) + "\n"
+            files.append({"path": "/var/lib/airfield/cluster.json", "content": content})
         files.append(written.record(self.record_path, files))
         # The last one: it stands for all the others.
         files.append({"path": self.mark_path, "content": mark + "\n", "mode": "0600"})
@@ -436,6 +445,10 @@ class Service:
         self.module.exit_json(changed=changed or started, started=started, pending=pending, reason=reason, diff=self.diff)
 
     def absent(self) -> None:
+        text = read_text(self.unit_path)
+        if text is not None and not is_marked(text):
+            # Somebody else's by the same name, and none of our business.
+            self.module.exit_json(changed=False, started=False, pending=False, reason="", diff=[])
         state = systemd.show(self.module, self.unit)
         candidates = (
             self.unit_path,
@@ -483,6 +496,7 @@ def main() -> None:
             },
             "secret_contents": {"type": "dict", "default": {}, "no_log": True},
             "inputs": {"type": "dict", "default": {}},
+            "cluster": {"type": "str", "default": ""},
             "account": {"type": "str", "default": ""},
             "reads": {"type": "list", "elements": "str", "default": []},
             "health": {

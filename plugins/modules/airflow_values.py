@@ -14,6 +14,7 @@ description:
   - Says nothing of values that are merely wrong, as long as there is none of another kind; M(airfield.metal.airflow_precheck)
     tells those with all else.
   - Runs on the controller and never fails by a problem, so that a play can name those of all hosts at once.
+options: {}
 attributes:
   check_mode:
     support: full

@@ -21,7 +21,8 @@ options:
       - V(fenced) writes the file for a worker that was never started. One that has a file keeps it.
       - V(drained) takes all queues but O(canary_queue) and waits until the worker has neither running nor reserved tasks.
         When O(timeout) is over it gives the queues back and fails, unless O(kill) is set.
-      - V(gone) fails when a worker of this O(node) still answers. Runs on any host that reaches the broker.
+      - V(gone) fails when a worker of this O(node), or one by another name that has one of O(queues) or O(canary_queue), still
+        answers. Runs on any host that reaches the broker.
     type: str
     choices: [consuming, fenced, drained, gone]
     required: true
@@ -297,6 +298,14 @@ class Worker:
             self.fail(
                 f"The worker {self.node} answers through the broker, so it is not gone. Remedy: remove it in the usual way."
             )
+        own = {*self.params["queues"], self.params["canary_queue"]}
+        replies = {} if problem.startswith(BROKER) else self.ask("active_queues", everyone=True)[0]
+        for node, queues in sorted(replies.items()):
+            if own & {row["name"] for row in queues}:
+                self.fail(
+                    f"The worker {self.node} is not gone: as {node} it consumes its own queue. Remedy: remove it in the usual "
+                    f"way."
+                )
         if problem.startswith(BROKER):
             self.fail(f"Nobody can say whether the worker {self.node} is gone ({problem}). {BRING_BACK}")
 

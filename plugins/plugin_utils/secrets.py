@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import secrets
 import string
 from collections.abc import Callable
@@ -72,6 +73,12 @@ def age_problem(value: str) -> str:
     return ""
 
 
+def name_problem(value: str) -> str:
+    """Why a name of a cluster is unfit."""
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", value)
+    return "" if fits else "is not a name of letters, digits, . _ and -, of at most 63 characters"
+
+
 def length_problem(minimum: int) -> Callable[[str], str]:
     """A check that a value has this many characters and is not one character over and over."""
 
@@ -94,6 +101,8 @@ KINDS: dict[str, tuple[Callable[[], str], Callable[[str], str]]] = {
     "jwt": (lambda: random_text(64), length_problem(64)),
     "key": (lambda: random_text(48), length_problem(32)),
     "password": (lambda: random_text(32), length_problem(12)),
+    # No secret, but as little to be guessed or mistaken for another.
+    "cluster": (lambda: f"airflow-{random_text(8).lower()}", name_problem),
     "access_key": (lambda: random_text(20), length_problem(3)),
 }
 
@@ -107,7 +116,7 @@ def problem(kind: str, value: object) -> str:
         return "is not a string (quote it in YAML)"
     if not value:
         return "is empty"
-    if any(part.strip().lower() in PUBLIC_VALUES for part in value.split(",")):
+    if kind != "cluster" and any(part.strip().lower() in PUBLIC_VALUES for part in value.split(",")):
         return "is publicly known: it stands in documentation or in another project's defaults"
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         return "holds a control character, such as a line break"

@@ -80,6 +80,7 @@ class Commands:
         check_rc: bool = False,
         environ_update: dict[str, str] | None = None,
         data: str | None = None,
+        cwd: str | None = None,
     ) -> tuple[int, str, str]:
         self.lines.append(" ".join(words))
         self.environments.append(environ_update or {})

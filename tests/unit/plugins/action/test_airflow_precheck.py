@@ -39,6 +39,10 @@ def run(make_action: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[s
         "current": "",
         "units": [],
         "other_groups": [],
+        "address": "192.0.2.21",
+        "cluster": "",
+        "stores": {},
+        "unmarked": [],
         "unit_problems": {},
         "calendar_problems": {},
         "missing_folders": [],
@@ -65,12 +69,20 @@ def run(make_action: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[s
 
     def run(variables: dict[str, Any] | None = None, found: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         groups = changes.pop("groups", ["airflow", "mysql"])
+        seen = {"__airflow_host": {"address": "192.0.2.21"}} if changes.pop("addresses", False) else {}
         secrets = {"airflow_broker_password": PASSWORD}
         mine = {**secrets, **(variables or {})}
         arguments = {**usual, "facts": {**facts, **(found or {})}, **changes}
         action = make_action(airflow_precheck, arguments, variables=mine)
-        hostvars = HostVars(web1=secrets, worker1=mine)
-        task_vars = {**mine, "inventory_hostname": "worker1", "group_names": groups, "hostvars": hostvars}
+        hostvars = HostVars(web1=secrets, worker1={**mine, **seen})
+        task_vars = {
+            **mine,
+            "inventory_hostname": "worker1",
+            "group_names": groups,
+            "groups": {group: ["worker1"] for group in groups},
+            "ansible_play_hosts": ["worker1"],
+            "hostvars": hostvars,
+        }
         result: dict[str, Any] = action.run(task_vars=task_vars)
         assert result["changed"] is False
         return result
@@ -97,6 +109,26 @@ def test_good_host_has_no_problem(find_problems: Callable[..., list[str]]) -> No
         ({"airflow_uid": 0}, {}, {}, "variable airflow_uid is 0, expected "),
         ({"airflow_uid": 1234}, {}, {"components": ["worker"]}, "variable airflow_uid is 1234, but 50000 for web1"),
         ({}, {"missing_folders": ["/missing"]}, {}, "variable airflow_worker_writable_paths has /missing"),
+        ({}, {"cluster": "production"}, {}, "belongs to the Airfield cluster production, this inventory is of none yet"),
+        (
+            {},
+            {"unmarked": ["/etc/systemd/system/airflow-worker.service"]},
+            {},
+            "/etc/systemd/system/airflow-worker.service is there and is not",
+        ),
+        (
+            {},
+            {"stores": {"mysql": {"ours": False, "foreign": [], "clients": {}}}},
+            {"groups": ["airflow", "mysql", "postgresql"]},
+            "is in group mysql, but nothing of this cluster uses MySQL there",
+        ),
+        (
+            {},
+            {"stores": {"postgresql": {"ours": True, "foreign": [], "clients": {"other1": "192.0.2.99/32"}}}},
+            {"groups": ["postgresql"], "addresses": True},
+            "its PostgreSQL serves another cluster, of other1 (192.0.2.99).",
+        ),
+        ({}, {}, {"schema": ["the schema is old."]}, "the schema is old."),
         ({}, {}, {"options": {"core": {"executor": "x"}}}, "variable airflow_config: [core] executor is "),
         ({"airflow_uid": trust_as_template("{{ nothing }}")}, {}, {}, "variable airflow_uid cannot be evaluated: "),
         ({"airflow_broker_password": "tooshort"}, {}, {}, "secret airflow_broker_password has 8 characters"),

@@ -154,3 +154,27 @@ def test_file_is_on_the_disk_before_it_has_its_name(make_module: Make, tmp_path:
     done.clear()
     files.ensure_file(make_module(), str(tmp_path / "file"), "text\n")
     assert done == []
+
+
+MARKED = "# Managed by Airfield.\na = 1\n"
+
+
+def test_what_others_wrote_is_kept_beside_what_replaces_it(make_module: Callable[..., Any], tmp_path: Path) -> None:
+    path, copy = tmp_path / "a.conf", tmp_path / "a.conf.before-airfield"
+    path.write_text("theirs\n")
+    path.chmod(0o640)
+    files.ensure_file(make_module(), str(path), MARKED)
+    assert (path.read_text(), copy.read_text()) == (MARKED, "theirs\n")
+    assert copy.stat().st_mode & 0o777 == 0o640
+    path.write_text("by hand\n")
+    files.ensure_file(make_module(), str(path), MARKED)
+    assert copy.read_text() == "theirs\n"
+
+
+@pytest.mark.parametrize(("before", "after"), [(MARKED, MARKED + "b = 2\n"), ("theirs\n", "no mark\n"), (None, MARKED)])
+def test_nothing_else_is_kept(make_module: Callable[..., Any], tmp_path: Path, before: str | None, after: str) -> None:
+    path = tmp_path / "a.conf"
+    if before is not None:
+        path.write_text(before)
+    files.ensure_file(make_module(), str(path), after)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.conf"]

@@ -639,3 +639,18 @@ def test_spoilt_record_of_the_account_gives_it_no_groups(tmp_path: Path, spoilt:
         assert airflow_info.groups_given(str(path)) == []
     path.write_text('{"groups": ["data"]}')
     assert airflow_info.groups_given(str(path)) == ["data"]
+
+
+@pytest.mark.parametrize(("text", "name"), [(None, ""), ('{"name": "production"}', "production"), ("", ""), ('{"na', "")])
+def test_host_says_whose_it_is(tmp_path: Path, text: str | None, name: str) -> None:
+    path = tmp_path / "cluster.json"
+    if text is not None:
+        path.write_text(text)
+    assert airflow_info.cluster_name(str(path)) == name
+
+
+def test_databases_of_others_are_asked_for_as_the_administrator(make_module: Callable[..., Any], commands: Any) -> None:
+    commands.answer = lambda words: "shop\nwiki\n"
+    assert airflow_info.postgresql_databases(make_module()) == ["shop", "wiki"]
+    commands.answer = lambda words: (1, "", "no server")
+    assert airflow_info.postgresql_databases(make_module()) == []

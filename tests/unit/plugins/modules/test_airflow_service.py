@@ -124,7 +124,7 @@ def host(tmp_path: Path, commands: Any, clock: SimpleNamespace, monkeypatch: pyt
 
 TASK: dict[str, Any] = {
     "name": "airflow-triggerer",
-    "unit": "[Service]\nExecStart=/bin/a\n[Install]\nWantedBy=multi-user.target\n",
+    "unit": "# Managed by Airfield.\n[Service]\nExecStart=/bin/a\n[Install]\nWantedBy=multi-user.target\n",
     "environment_file": ENVIRONMENT,
     "environment": {"CONN": PASSWORD},
     "files": [{"path": "/etc/a.conf", "content": "a = 1\n"}],
@@ -133,7 +133,7 @@ TASK: dict[str, Any] = {
     "inputs": {"release": "3.3.2-a"},
 }
 CHANGES: dict[str, dict[str, Any]] = {
-    "unit": {"unit": "[Service]\nExecStart=/bin/b\n"},
+    "unit": {"unit": "# Managed by Airfield.\n[Service]\nExecStart=/bin/b\n"},
     "environment": {"environment": {"CONN": "changed-password"}},
     "files": {"files": [{"path": "/etc/a.conf", "content": "a = 2\n"}]},
     "secret_files": {"secret_files": [{"path": "/etc/a.key", "mode": "0640"}]},
@@ -804,3 +804,20 @@ def test_frozen_service_is_restarted_and_not_waited_for(
     assert (result["started"], result["changed"], result["pending"]) == (True, True, False)
     assert result["reason"] == "a signal had stopped its main process"
     assert host.changes == ["restart airflow-triggerer.service"]
+
+
+def test_unit_of_the_operators_by_the_same_name_is_left_alone(run_module: RunModule, host: Host, tree: Tree) -> None:
+    host.path(UNIT).parent.mkdir(parents=True)
+    host.path(UNIT).write_text("[Service]\nExecStart=/bin/theirs\n")
+    host.states["airflow-triggerer.service"] = "active"
+    before = tree(host.root)
+    assert not run_module(airflow_service, name="airflow-triggerer", state="absent")["changed"]
+    assert (tree(host.root), host.changes) == (before, [])
+
+
+def test_host_notes_whose_it_is_without_a_restart(run_module: RunModule, host: Host) -> None:
+    run(run_module)
+    assert host.text("/var/lib/airfield/cluster.json") is None
+    result = run(run_module, cluster="production")
+    assert (result["changed"], result["started"]) == (True, False)
+    assert json.loads(host.text("/var/lib/airfield/cluster.json") or "") == {"name": "production"}

@@ -423,9 +423,22 @@ def test_worker_that_answers_is_not_gone(run: RunModule, cluster: Cluster) -> No
 
 
 def test_worker_that_does_not_answer_is_gone(run: RunModule) -> None:
-    result = run("gone", node="celery@worker9")
+    result = run("gone", node="celery@worker9", queues=["worker9"], canary_queue="canary.worker9")
     assert "failed" not in result
     assert (result["changed"], result["node"]) == (False, "celery@worker9")
+
+
+@pytest.mark.parametrize("queue", ["worker9", "canary.worker9"])
+def test_worker_that_calls_itself_otherwise_is_not_gone(run: RunModule, cluster: Cluster, queue: str) -> None:
+    cluster.queues["celery@ip-10-0-0-9"] = ["default", queue]
+    result = run("gone", node="celery@worker9", queues=["worker9"], canary_queue="canary.worker9")
+    assert result["failed"]
+    assert "celery@worker9 is not gone: as celery@ip-10-0-0-9 it consumes its own queue. Remedy: " in result["msg"]
+
+
+def test_others_with_the_same_ordinary_queues_do_not_make_it_live(run: RunModule, cluster: Cluster) -> None:
+    cluster.queues["celery@worker1"] = ["default", "worker1", "canary.worker1"]
+    assert "failed" not in run("gone", node="celery@worker9", queues=["worker9"], canary_queue="canary.worker9")
 
 
 def test_nobody_is_gone_because_the_broker_is(run: RunModule, cluster: Cluster) -> None:
