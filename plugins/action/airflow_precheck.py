@@ -90,8 +90,7 @@ class ActionModule(ActionBase):
             problems += login.find_problems(
                 authentication, values.get("airflow_oauth_client_secrets"), values.get("airflow_roles")
             )
-        problems += given["topology"]
-        problems += facts.get("broken", [])
+        problems += [*given["topology"], *facts.get("broken", [])]
         problems += precheck.unsupported_version(given["version"], given["versions"])
         problems += precheck.unsupported_platform(facts, given["platforms"])
         problems += precheck.unfit_secrets(values, given["secrets"], given["generated"])
