@@ -292,7 +292,15 @@ class WaitingExecutor:
     def is_there(self) -> None:
         if self.away_since is not None:
             self.log.warning("The broker takes messages again, after %.0f s.", self.clock() - self.away_since)
+            # Workers return what they have taken, and connect anew.
+            self.look_at = self.clock() + PATIENCE
+            self.know_nothing()
         self.away_since, self.tell_at = None, 0.0
+
+    def know_nothing(self) -> None:
+        """Begin anew to count the looks that have not found a message."""
+        for message in self.sent.values():
+            message.misses = 0
 
     # What becomes of a message -----------------------------------------------------------------------------------------
 
@@ -405,8 +413,7 @@ class WaitingExecutor:
         try:
             look = future.result()
         except Exception as error:
-            for message in self.sent.values():
-                message.misses = 0
+            self.know_nothing()
             self.log.warning("Nobody can say where %d messages are: %s.", len(waiting), told(error))
             return
         suspects = {}

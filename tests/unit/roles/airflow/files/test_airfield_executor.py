@@ -362,6 +362,22 @@ def test_nothing_is_lost_while_nobody_can_say_where_it_is(scheduler: Scheduler) 
     assert scheduler.app.published == ["id-a"]
 
 
+def test_looks_before_and_after_an_outage_do_not_add_up(scheduler: Scheduler) -> None:
+    scheduler.queue("a")
+    scheduler.run(10)
+    scheduler.app.messages.clear()
+    while not scheduler.executor.sent["id-a"].misses:
+        scheduler.run(1)
+    scheduler.queue("b")
+    scheduler.redis.error = OSError()
+    scheduler.run(60)
+    scheduler.redis.error = None
+    scheduler.run(MODULE.PATIENCE)
+    assert "id-a" not in scheduler.app.messages, "a worker may be about to return it"
+    scheduler.run(3 * MODULE.LOOK_AGAIN)
+    assert scheduler.app.messages.count("id-a") == 1
+
+
 def test_message_that_a_worker_has_is_not_lost(scheduler: Scheduler) -> None:
     scheduler.queue("a")
     scheduler.run(10)
