@@ -92,8 +92,11 @@ def worker_batch(queues_by_worker: dict[str, list[str]], batch: int | str, perce
     return max(1, min(spare))
 
 
-def schema_problems(state: dict[str, Any], version: str, releases: str, taken_over: list[str]) -> list[str]:
+def schema_problems(state: dict[str, Any], version: str, releases: str, taken_over: list[str], cluster: str) -> list[str]:
     """Why a run that nobody asked to upgrade must leave the metadata database as it is."""
+    foreign = ownership.foreign_database(state["cluster"], cluster, taken_over)
+    if foreign:
+        return foreign
     known = upgrade_path.schema_version(state["revisions"], map(str, Path(releases).glob("airflow-*.json")))
     return schema.schema_problems(state, version, known, taken_over)
 

@@ -211,6 +211,9 @@ database:
     error:
       description: What the driver said where it could not connect.
       type: str
+    cluster:
+      description: Name of the cluster that it belongs to; empty where no run has said so.
+      type: str
     migrated:
       description: Whether the schema is the release's newest.
       type: bool
@@ -441,7 +444,7 @@ import sqlalchemy
 heads = json.load(sys.stdin)
 # A word in the URL counts more.
 os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
-result = {"error": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}}
+result = {"error": "", "cluster": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}}
 try:
     engine = sqlalchemy.create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
     if engine.dialect.name in ("mysql", "mariadb"):
@@ -459,6 +462,9 @@ try:
                 row = connection.execute(sqlalchemy.text("select version_num from " + table)).fetchone()
                 if row:
                     result["revisions"][table] = row[0]
+        if "airfield_cluster" in tables:
+            row = connection.execute(sqlalchemy.text("select name from airfield_cluster")).fetchone()
+            result["cluster"] = row[0] if row else ""
         if "ab_user" in tables:
             result["users"] = connection.execute(sqlalchemy.text("select count(*) from ab_user")).scalar()
         if "task_instance" in tables:
@@ -473,7 +479,16 @@ print(json.dumps(result))
 """
 # What is in the record of an upgrade.
 UPGRADE = ("from", "to", "releases", "state")
-NO_DATABASE = {"error": "", "revisions": {}, "users": 0, "queued": 0, "running": {}, "mysql": {}, "migrated": False}
+NO_DATABASE = {
+    "error": "",
+    "cluster": "",
+    "revisions": {},
+    "users": 0,
+    "queued": 0,
+    "running": {},
+    "mysql": {},
+    "migrated": False,
+}
 
 
 def distribution() -> dict[str, str]:

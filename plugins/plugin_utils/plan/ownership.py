@@ -54,6 +54,17 @@ def foreign_cluster(present: str, wanted: str, taken_over: Collection[str]) -> l
     ]
 
 
+def foreign_database(present: str, wanted: str, taken_over: Collection[str]) -> list[str]:
+    """A metadata database that belongs to another cluster of Airfield's."""
+    if not present or present == wanted or "cluster" in taken_over:
+        return []
+    return [
+        f"the metadata database belongs to the Airfield cluster {present}, this inventory is {wanted or 'of none yet'} "
+        f"(airflow_cluster). Remedy: correct airflow_database; set airflow_cluster to {present} if it is the same cluster; "
+        f"{take_over('cluster')}."
+    ]
+
+
 def foreign_clients(
     store: Mapping[str, Any], addresses: Mapping[str, str], identified: bool, taken_over: Collection[str]
 ) -> list[str]:

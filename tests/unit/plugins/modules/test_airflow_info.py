@@ -46,6 +46,7 @@ URL = "postgresql://airflow:hunter2@db1/airflow"
 # Of a database, when nothing is known of it.
 NOTHING: dict[str, Any] = {
     "error": "",
+    "cluster": "",
     "revisions": {},
     "users": 0,
     "queued": 0,
@@ -401,6 +402,7 @@ def test_database_is_asked_by_the_release_without_its_url_on_the_command_line(
 ) -> None:
     state = {
         "error": "",
+        "cluster": "",
         "revisions": {"alembic_version": "abc"},
         "users": 1,
         "running": {"worker1": 3},
@@ -496,6 +498,7 @@ def test_running_tasks_are_counted_for_each_worker(probe: Callable[[str], dict[s
     """
     assert probe(MIGRATED + script) == {
         "error": "",
+        "cluster": "",
         "revisions": {"alembic_version": "abc"},
         "users": 0,
         "queued": 1,
@@ -503,6 +506,13 @@ def test_running_tasks_are_counted_for_each_worker(probe: Callable[[str], dict[s
         "mysql": {},
         "migrated": True,
     }
+
+
+def test_database_says_whose_it_is(probe: Callable[[str], dict[str, Any]]) -> None:
+    empty = "create table airfield_cluster (name);"
+    assert probe(empty)["cluster"] == ""
+    marked = "create table airfield_cluster (name); insert into airfield_cluster values ('production');"
+    assert probe(marked)["cluster"] == "production"
 
 
 def test_empty_database_runs_nothing(probe: Callable[[str], dict[str, Any]]) -> None:

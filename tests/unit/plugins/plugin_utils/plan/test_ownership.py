@@ -24,6 +24,8 @@ ALL = {"mysql": ["db1"], "postgresql": ["db1"], "redis": ["db1"], "seaweedfs": [
 def test_host_of_another_cluster_is_refused_by_its_name(present: str, wanted: str, taken: list[str], refused: bool) -> None:
     problems = ownership.foreign_cluster(present, wanted, taken)
     assert len(problems) == refused
+    assert len(ownership.foreign_database(present, wanted, taken)) == refused
+    problems += ownership.foreign_database(present, wanted, taken)
     assert all("belongs to the Airfield cluster production" in problem for problem in problems)
     assert all("""-e '{"airflow_take_over": ["cluster"]}'""" in problem for problem in problems)
 
