@@ -60,7 +60,7 @@ def cut_off(redis: Host) -> Iterator[None]:
     """Packets from and to it are dropped; neither side is told."""
     rules = """
     table inet cut {
-      chain in { type filter hook input priority 0; tcp dport 6379 drop; tcp sport 6379 drop; }
+      chain around { type filter hook input priority 0; tcp dport 6379 drop; tcp sport 6379 drop; }
     }
     """
     redis.check_output(f"printf %s {shlex.quote(rules)} | nft -f -")
