@@ -111,6 +111,15 @@ def mask() -> None:
             masker.mask_secret(secret)
 
 
+def redact(text: str) -> str:
+    """A text as the logs of this process would show it."""
+    for name in MASKERS:
+        masker: Any = sys.modules.get(name)
+        if masker:
+            text = str(masker.redact(text))
+    return text
+
+
 def withdraw(sections: Iterable[str]) -> None:
     """Take from this process, and from those that it starts, the secrets that the code of DAGs has no use for."""
     kept.update({name: os.environ.pop(name) for name in withdrawn(os.environ, sensitive_names(), sections)})

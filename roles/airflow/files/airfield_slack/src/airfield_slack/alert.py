@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from airfield_guard.environment import redact
+
 from airfield_slack import outbox
 
 # What is shown of an exception, in characters.
@@ -68,7 +70,7 @@ def describe(channel: str, state: str, context: Mapping[str, Any]) -> dict[str, 
     }
     if "reason" in context:
         # Only the callback of a whole DAG has one; what it may have of a task instance is the last one's, and in part.
-        return alert | {"kind": "run", "reason": str(context["reason"] or ""), "log_url": run_url(alert)}
+        return alert | {"kind": "run", "reason": redact(str(context["reason"] or "")), "log_url": run_url(alert)}
     ti = context["ti"]
     return alert | {
         "task": ti.task_id,
@@ -93,6 +95,8 @@ def words_of(exception: Any) -> str:
     text = str(exception)
     if isinstance(exception, BaseException):
         text = f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+    # Before it is cut, which would leave half a secret.
+    text = redact(text)
     return text if len(text) <= REASON else text[: REASON - 1] + "…"
 
 

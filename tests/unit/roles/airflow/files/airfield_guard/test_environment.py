@@ -121,6 +121,14 @@ print(os.popen("echo $PATH $AIRFLOW__API__SECRET_KEY").read())
     assert said.split() == ["True", "False", "True", "/usr/bin:/bin"]
 
 
+def test_text_is_redacted_by_the_maskers_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.redact("secret-one secret-two") == "secret-one secret-two"
+    for name, secret in zip(environment.MASKERS, ("secret-one", "secret-two"), strict=False):
+        masker = SimpleNamespace(redact=lambda text, secret=secret: text.replace(secret, "***"))
+        monkeypatch.setitem(sys.modules, name, masker)
+    assert environment.redact("secret-one secret-two") == "*** ***"
+
+
 class Subprocess:
     """Airflow's, as far as it is changed."""
 

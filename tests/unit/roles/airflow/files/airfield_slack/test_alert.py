@@ -84,3 +84,15 @@ def test_alerts_are_in_order_and_never_half(left: Left, tmp_path: Path) -> None:
     (tmp_path / ".0001-half").write_text('{"id":')
     assert [found["try"] for found in left()] == list(range(20))
     assert {path.stat().st_mode & 0o777 for path in outbox.waiting()} == {0o600}
+
+
+def test_reason_shows_no_secret_that_the_log_would_not_show(left: Left, monkeypatch: pytest.MonkeyPatch) -> None:
+    masker = SimpleNamespace(redact=lambda text: text.replace("my-password", "***"))
+    monkeypatch.setitem(sys.modules, "airflow.sdk._shared.secrets_masker", masker)
+    # Also where the text is cut within it.
+    SlackAlert("#a").failure(context(exception="x" * 480 + "postgresql://me:my-password@there"))
+    SlackAlert("#a").failure(context(exception=RuntimeError("cannot reach postgresql://me:my-password@there")))
+    assert [alert["reason"] for alert in left()] == [
+        "x" * 480 + "postgresql://me:***…",
+        "RuntimeError: cannot reach postgresql://me:***@there",
+    ]
