@@ -76,13 +76,14 @@ def changed_account(present: Mapping[str, Any], wanted: Account) -> list[str]:
 def change_commands(present: Mapping[str, Any], wanted: Account) -> str:
     """What gives the account, and what belongs to it, other names and numbers."""
     user, group = present["user"] or wanted.user, present["group"] or wanted.group
+    folders = f"{HOME} /var/log/airflow /etc/airflow /opt/airflow"
     return " && ".join(
         [
             "systemctl stop 'airflow-*'",
             f"groupmod --new-name {wanted.group} --gid {wanted.gid} {group}",
             f"usermod --login {wanted.user} --uid {wanted.uid} --gid {wanted.gid} {user}",
-            f"find {HOME} /var/log/airflow -uid {present['uid']} -exec chown -h {wanted.uid} '{{}}' +",
-            f"find {HOME} /var/log/airflow /etc/airflow -gid {present['gid']} -exec chgrp -h {wanted.gid} '{{}}' +",
+            f"find {folders} -uid {present['uid']} -exec chown -h {wanted.uid} '{{}}' +",
+            f"find {folders} -gid {present['gid']} -exec chgrp -h {wanted.gid} '{{}}' +",
         ]
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import topology
+from refusal import extra, refused
 from testinfra.host import Host
 
 STORE = topology.address(topology.members("seaweedfs")[0])
@@ -20,21 +21,6 @@ Copy = Callable[..., tuple[Path, list[str]]]
 NOBODY = STORE.rpartition(".")[0] + ".99"
 # A secret.
 SHORT = "tooshort-9f3"
-
-
-def refused(*arguments: str, inventory: Path = topology.INVENTORY) -> str:
-    """The message of a run that must fail without changing anything."""
-    run = topology.playbook(*arguments, inventory=inventory)
-    assert run.returncode != 0, run.stdout[-3000:]
-    assert set(topology.changes(run.stdout).values()) == {0}
-    assert len(re.findall(r"^fatal: .*FAILED!", run.stdout, re.MULTILINE)) == 1
-    message = " ".join(run.stdout.split())
-    assert "Remedy" in message
-    return message
-
-
-def extra(**variables: object) -> list[str]:
-    return ["--extra-vars", json.dumps(variables)]
 
 
 # Variables and what is said of each. One run tells of all that is wrong, so that few runs ask for many: each has one value

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import topology
-from test_bad_input import extra, refused
+from refusal import extra, refused
 from testinfra.host import Host
 
 RECORD = "/var/lib/airfield/cluster.json"

@@ -230,7 +230,7 @@ def test_record_that_is_broken_stops_the_run(find_problems: Callable[..., list[s
     ]
 
 
-TAKEN = {"ids": {"user": {}, "uid": "batch", "group": None, "gid": "", "home": {}}, "other_groups": ["docker"]}
+TAKEN: dict[str, Any] = {"ids": {"user": {}, "uid": "batch", "group": None, "gid": "", "home": {}}, "other_groups": ["docker"]}
 
 
 def test_account_of_others_is_told_where_airflow_will_run(run: Callable[..., dict[str, Any]]) -> None:

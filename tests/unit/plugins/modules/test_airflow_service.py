@@ -108,7 +108,7 @@ def host(tmp_path: Path, commands: Any, clock: SimpleNamespace, monkeypatch: pyt
     host = Host(tmp_path)
     commands.answer = host.answer
     monkeypatch.setattr(airflow_service, "time", clock)
-    monkeypatch.setattr(airflow_service.systemd, "unit_problems", lambda module, texts: {})
+    monkeypatch.setattr(systemd, "unit_problems", lambda module, texts: {})
     monkeypatch.setattr(airflow_service, "read_text", lambda path: files.read_text(str(host.path(path))))
     monkeypatch.setattr(
         airflow_service,
@@ -210,7 +210,7 @@ def test_text_that_systemd_would_ignore_changes_nothing(
         asked.append(texts)
         return {"airflow-triggerer.service": ["Unknown key 'Nicenes' in section [Service], ignoring."]}
 
-    monkeypatch.setattr(airflow_service.systemd, "unit_problems", unit_problems)
+    monkeypatch.setattr(systemd, "unit_problems", unit_problems)
     assert not run(run_module).get("failed")
     assert asked == []
     host.changes.clear()

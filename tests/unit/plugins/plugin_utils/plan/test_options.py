@@ -8,7 +8,11 @@ import yaml
 from ansible_collections.airfield.metal.plugins.plugin_utils.plan import broker, options
 
 VARS = Path(__file__).parents[5] / "roles/airflow/vars/main"
-OWN = {"core": {"executor": "CeleryExecutor"}, "logging": {"base_log_folder": "/var/log/airflow"}, "api": {"port": 8080}}
+OWN: dict[str, dict[str, Any]] = {
+    "core": {"executor": "CeleryExecutor"},
+    "logging": {"base_log_folder": "/var/log/airflow"},
+    "api": {"port": 8080},
+}
 
 
 def own_options() -> set[str]:
