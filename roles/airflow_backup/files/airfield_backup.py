@@ -168,13 +168,13 @@ class PostgreSQL:
           loop execute format('drop type if exists %s cascade', thing.name); end loop;
         end $clear$;
     """
-    # Sessions of others that hold our tables, whoever they are, the longest transaction first.
+    # Sessions of others that hold our tables, the longest transaction first. The server's own have no user, and give way.
     HOLDERS = """
         select distinct a.pid, a.usename, coalesce(host(a.client_addr), 'this host'), a.application_name, a.state,
                extract(epoch from now() - a.xact_start)::bigint as seconds
         from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace
         join pg_stat_activity a on a.pid = l.pid
-        where l.granted and l.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+        where l.granted and l.pid <> pg_backend_pid() and a.usename is not null
           and l.database = (select oid from pg_database where datname = current_database())
           and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
         order by seconds desc nulls last limit 5
