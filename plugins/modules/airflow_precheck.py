@@ -104,6 +104,10 @@ options:
     type: list
     elements: str
     default: []
+  slots:
+    description: Tasks that all workers run at the same time, for a warning of less room elsewhere; 0 for none.
+    type: int
+    default: 0
 attributes:
   check_mode:
     support: full

@@ -46,7 +46,7 @@ def test_postgresql_is_as_it_always_was(ask: Callable[..., Any]) -> None:
     assert ask("__airflow_build_packages", groups) == ["python3-pip-whl"]
     assert ask("__airflow_group_packages", groups)["airflow"] == ["tzdata"]
     assert ask("__airflow_backup_wanted_packages", groups) == ["age", "postgresql-client"]
-    assert ask("__airflow_looks_at_mysql", groups) is False
+    assert ask("__airflow_looks_at_database", groups) is False
 
 
 def test_group_mysql_is_enough_for_mysql(ask: Callable[..., Any]) -> None:
@@ -68,8 +68,8 @@ def test_group_mysql_is_enough_for_mysql(ask: Callable[..., Any]) -> None:
     generated = ask("__airflow_secrets_generated", groups)
     assert {*PASSWORDS, "airflow_backup_test_password"} < set(generated)
     # Only the host that can ask it.
-    assert ask("__airflow_looks_at_mysql", groups) is True
-    assert ask("__airflow_looks_at_mysql", groups, host="w1") is False
+    assert ask("__airflow_looks_at_database", groups) is True
+    assert ask("__airflow_looks_at_database", groups, host="w1") is False
 
 
 def test_port_of_our_mysql_is_the_inventorys(ask: Callable[..., Any]) -> None:
