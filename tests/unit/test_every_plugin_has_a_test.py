@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 PLUGINS = Path(__file__).parents[2] / "plugins"
 TESTS = Path(__file__).parent / "plugins"
 KINDS = ("action", "filter", "module_utils", "modules", "plugin_utils")
-FILES = [path for kind in KINDS for path in sorted((PLUGINS / kind).glob("*.py")) if path.stem != "__init__"]
+FILES = [path for kind in KINDS for path in sorted((PLUGINS / kind).rglob("*.py")) if path.stem != "__init__"]
 MODULES = [path.stem for path in FILES if path.parent.name == "modules"]
 
 
@@ -27,7 +27,7 @@ def load(kind: str, name: str) -> Any:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_plugin_has_a_test_file(path: Path) -> None:
     only_documents_an_action = path.parent.name == "modules" and not hasattr(load("modules", path.stem), "main")
-    folder = "action" if only_documents_an_action else path.parent.name
+    folder = Path("action") if only_documents_an_action else path.parent.relative_to(PLUGINS)
     assert (TESTS / folder / f"test_{path.name}").exists()
 
 
