@@ -97,7 +97,7 @@ def test_backup_is_made_and_has_been_restored(scheduler: Host, backup: dict[str,
     assert scheduler.file(path).mode == 0o600
     assert scheduler.check_output(f"sha256sum {path}").split()[0] == backup["sha256"]
     assert report(scheduler)["tested"]["name"] == backup["name"]
-    status = play("status")
+    status = play("status", "--extra-vars", "airflow_status_format=json")
     assert status.returncode == 0, status.stdout[-3000:]
     assert backup["name"] in status.stdout
 

@@ -79,8 +79,14 @@ RUNS: list[list[tuple[dict[str, Any], str]]] = [
             "variable airflow_authentication: bind_user is missing, type ldap needs it. Remedy",
         ),
         # What changes the account of a running cluster would make its files unreadable.
-        ({"airflow_uid": 2001}, "variable airflow_uid is 2001, but Airflow is on this host with 50000"),
-        ({"airflow_gid": 3005}, "variable airflow_gid is 3005, but Airflow is on this host with 50000"),
+        (
+            {"airflow_uid": 2001},
+            f"variable airflow_uid is 2001, but Airflow is on this host with {topology.variable('airflow_uid', 50000)}",
+        ),
+        (
+            {"airflow_gid": 3005},
+            f"variable airflow_gid is 3005, but Airflow is on this host with {topology.variable('airflow_gid', 50000)}",
+        ),
         ({"airflow_group": "etl"}, "variable airflow_group is etl, but Airflow is on this host with airflow"),
         ({"airflow_user": "etl"}, "variable airflow_user is etl, but Airflow is on this host with airflow"),
         ({"airflow_fernet_key": "A" * 43 + "=,short"}, "secret airflow_fernet_key is not a Fernet key"),
