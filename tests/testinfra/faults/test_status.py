@@ -221,8 +221,11 @@ def test_what_a_run_explains_is_a_note(connect: topology.Connect, broken: Callab
     assert {note["kind"] for note in document["notes"]} >= {"run", "unit-stopped", "workers-gone"}
 
 
-def test_cluster_is_well_again_and_the_last_line_says_so() -> None:
+def test_cluster_is_well_again_and_the_last_line_says_so(connect: topology.Connect) -> None:
     topology.wait_for("the cluster to be well", is_well, 240, 5)
+    # Status allows it the time of its start, and the tests after this one want its answer.
+    answer = "curl -sf -o /dev/null http://127.0.0.1:8080/api/v2/version"
+    topology.wait_for("the web server to answer", lambda: connect(WEB).run(answer).rc == 0, 300)
     run = topology.run("ansible-playbook", "--inventory", str(topology.INVENTORY), "playbooks/status.yml")
     shown = run.stdout[: run.stdout.index("PLAY RECAP")].rstrip().splitlines()
     hosts = len(topology.members("airflow", "redis", "postgresql", "mysql", "seaweedfs"))
