@@ -21,8 +21,6 @@ MOST_SECONDS = 2.0
 CONNECTIONS = 1100
 WEB = f"airflow-{topology.this_series().web}"
 
-pytestmark = pytest.mark.skipif(topology.version().startswith("2."), reason="the DAGs are for Airflow 3")
-
 
 @pytest.fixture(scope="module")
 def web(connect: topology.Connect) -> Host:
@@ -67,10 +65,11 @@ def big_log(api: topology.Api, dags: None) -> dict[str, Any]:
 
 
 def page(api: topology.Api, run: str) -> str:
+    """The log of the task; empty while Airflow has no task yet."""
     path = f"{api.root}/dags/airfield_big_log/dagRuns/{run}/taskInstances/talk/logs/1"
     answer = api.session.get(api.url + path, params={"map_index": -1, "full_content": True}, timeout=120)
-    assert answer.status_code == 200, answer.text[:500]
-    return answer.text
+    assert answer.status_code in (200, 404), answer.text[:500]
+    return answer.text if answer.status_code == 200 else ""
 
 
 def check(text: str, source: str) -> None:
