@@ -15,6 +15,8 @@ pytestmark = pytest.mark.usefixtures("dags")
 MARKS = "/var/lib/airflow/hostile-*"
 # What the code of DAGs is forked from, where it has secrets to lose.
 PARENTS = ["airflow-triggerer", "airflow-dag-processor"]
+# What the operator sets in airflow_config beyond Airflow's own secrets is for tasks, too: Sentry's client runs in them.
+OF_OPERATORS = {"sentry_dsn"}
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_what_a_task_prints_holds_no_secret(api: topology.Api) -> None:
     returned = str(api.call("GET", path)["value"])
     assert "AIRFLOW_HOME" in returned
     # With Airflow 2 a task has the database's URL, and what it returns is not masked.
-    assert topology.version().startswith("2.") or hits(returned) == []
+    assert topology.version().startswith("2.") or set(hits(returned)) <= OF_OPERATORS
 
 
 def said(api: topology.Api, dag: str, run: str, task: dict[str, Any]) -> str:
@@ -96,4 +98,4 @@ def test_processes_of_dag_code_were_given_no_secret(unit: str, connect: topology
     )
     text = topology.wait_for("a process", lambda: host.run(environments).stdout, 60)
     assert "AIRFLOW_HOME" in text
-    assert hits(text) == []
+    assert set(hits(text)) <= OF_OPERATORS
