@@ -783,7 +783,7 @@ def main() -> None:
         write(arguments.state, found)
     except OSError as error:
         # The disk may be what there is to tell of.
-        print(f"{arguments.state} cannot be written: {error}", file=sys.stderr)
+        sys.stderr.write(f"{arguments.state} cannot be written: {error}\n")
     if url:
         try:
             redis = Redis(url)
@@ -791,7 +791,7 @@ def main() -> None:
             redis.close()
         except (OSError, ValueError) as error:
             # Told by whoever misses it: the service that talks to Slack.
-            print(f"Redis does not take this host's state: {type(error).__name__}", file=sys.stderr)
+            sys.stderr.write(f"Redis does not take this host's state: {type(error).__name__}\n")
 
 
 if __name__ == "__main__":

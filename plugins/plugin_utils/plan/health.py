@@ -595,7 +595,7 @@ def peers(cluster: Cluster) -> Iterator[Finding]:
             missing.setdefault(name, {})[host.name] = fault
     for name, hosts in missing.items():
         if not is_down(cluster, PROVIDERS.get(name, ())):
-            what = f"the {name} does not answer {', '.join(hosts)} ({next(iter(hosts.values())).rstrip('.')})"
+            what = f"the {name} does not answer {', '.join(hosts)} ({next(iter(hosts.values()), '').rstrip('.')})"
             remedy = "see that the service runs, and that firewalls and its own rules let these hosts in"
             yield Finding("", name, "peer-silent", what, remedy)
 
