@@ -605,16 +605,6 @@ def own_address() -> str:
             return ""
 
 
-def airflow_hostname() -> str:
-    """This host's name as Airflow's own getfqdn finds it; that of Python's socket module may differ."""
-    name = socket.gethostname()
-    try:
-        rows = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM, flags=socket.AI_CANONNAME)
-    except OSError:
-        return name
-    return next((canonical for *dummy, canonical, address in rows if canonical), name)
-
-
 def unresolvable(names: Iterable[str]) -> list[str]:
     missing = []
     for name in names:
@@ -892,7 +882,7 @@ def main() -> None:
         "disks": {path: free_mb(path) for path in params["paths"]},
         "distribution": distribution(),
         "fernet_keys": fernet_keys(),
-        "hostname": airflow_hostname(),
+        "hostname": host_health.airflow_hostname(),
         "links": {path: link_target(path) for path in params["links"]},
         "memory_mb": memory_mb(),
         "missing_folders": [path for path in params["folders"] if not os.path.isdir(path)],

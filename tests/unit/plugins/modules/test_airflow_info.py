@@ -244,7 +244,7 @@ def test_host_goes_by_the_name_that_airflow_finds(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(socket, "gethostname", lambda: "worker1")
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    assert airflow_info.airflow_hostname() == name
+    assert host_health.airflow_hostname() == name
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_host_without_components_has_no_keys(tmp_path: Path) -> None:
 def test_host_is_described_and_nothing_changed(
     run_module: RunModule, commands: Any, tmp_path: Path, tree: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(airflow_info, "airflow_hostname", lambda: "worker1.example.org")
+    monkeypatch.setattr(host_health, "airflow_hostname", lambda: "worker1.example.org")
     monkeypatch.setattr(airflow_info, "worker_queues", lambda: ["default"])
     monkeypatch.setattr(airflow_info, "fernet_keys", lambda: {"cli": ["a hash"]})
     for release in ("3.3.2-b", "3.3.2-a"):
